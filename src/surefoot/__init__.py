@@ -1,0 +1,41 @@
+"""Learning-rate schedules driven by the loss."""
+
+from surefoot.combine import Clip, Every, Then, Warmup
+from surefoot.greedy import Greedy
+from surefoot.plateau import Plateau
+from surefoot.policy import Policy, State, schedule
+from surefoot.timed import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Exponential,
+    Linear,
+    OneCycle,
+    Polynomial,
+    Step,
+    WarmupStableDecay,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Clip",
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
+    "Every",
+    "Exponential",
+    "Greedy",
+    "Linear",
+    "OneCycle",
+    "Plateau",
+    "Policy",
+    "Polynomial",
+    "State",
+    "Step",
+    "Then",
+    "Warmup",
+    "WarmupStableDecay",
+    "__version__",
+    "schedule",
+]

@@ -1,0 +1,160 @@
+"""GreedyLR: raise the rate while the loss keeps falling, lower it when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal, NamedTuple
+
+from surefoot import checks, improvement
+from surefoot.arithmetic import choose, lift, meet
+
+
+class GreedyState(NamedTuple):
+    """What `Greedy` remembers between losses.
+
+    Attributes:
+        scale: Multiple of the base rate to use next.
+        best: Best (smoothed) loss so far; in `max` mode its negative, so that lower is always better.
+        good, bad: Losses in a row that were better than the best, and that were not.
+        raising, cutting: Steps left of the stage after a raise, and after a cut.
+        stuck: Cuts decided while already at the lower limit.
+        climbing: Whether the scale is on its way back to 1 after a reset.
+        count: Losses in the window, until it is full.
+        window: The last losses, oldest first, zeros in front until it is full; empty without smoothing.
+    """
+
+    scale: Any = 1.0
+    best: Any = inf
+    good: Any = 0
+    bad: Any = 0
+    raising: Any = 0
+    cutting: Any = 0
+    stuck: Any = 0
+    climbing: Any = False
+    count: Any = 0
+    window: Any = ()
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Raise the rate while the loss keeps improving, lower it when it stops.
+
+    A loss counts as better if it beats the best so far by more than `threshold`. After more than `patience` better losses in
+    a row the scale is divided by `factor`; after as many others it is multiplied by it. Made to be fed with the training loss
+    of every optimizer step. A loss that is not finite is forgotten: it leaves the state as it was.
+
+    >>> from surefoot import schedule
+    >>> [state.scale for state in schedule(Greedy(factor=0.5, patience=0), [3.0, 2.0, 4.0])]
+    [1.0, 2.0, 4.0, 2.0]
+
+    Attributes:
+        factor: Step of the scale, strictly between 0 and 1; 0.95 changes it by about 5%.
+        patience: Losses in a row to wait through before acting, 0 or more.
+        window: Losses that are averaged before they are compared, 1 (no smoothing) or more.
+        threshold: How much better than the best a loss must be, 0 or more: a fraction of the best loss's magnitude, or a
+            difference in the loss's own units.
+        threshold_mode: `"relative"` or `"absolute"`. Both work for negative losses.
+        raise_stage: Length in steps of the stage after a raise (the paper calls it warmup), 0 or more.
+        cut_stage: Length in steps of the stage after a cut (the paper calls it cooldown), 0 or more.
+        stage: What happens in a stage. `"continue"`: keep moving the same way every step, even if the trend reverses.
+            `"hold"`: do not move the same way again; the opposite move may act.
+        min_scale, max_scale: Limits of the scale, as multiples of the base rate, with 1 between them; `min_scale` is above 0.
+        reset_after: Cuts decided at the lower limit after which everything is forgotten and the scale climbs back to 1, by one
+            factor a step; None for never.
+        mode: `"min"` if lower values are better, `"max"` if higher ones are.
+
+    Raises:
+        TypeError: A setting is not a number where one is needed.
+        ValueError: A setting is outside its range.
+
+    Reference: Subramanian, Krishnamoorthy and Murthy, 2025, arXiv:2512.14527, Algorithm 2. Its stages are `stage="hold"`;
+    its text, and the default here, is `"continue"`.
+    """
+
+    factor: float = 0.95
+    patience: int = 10
+    window: int = 1
+    threshold: float = 1e-6
+    threshold_mode: improvement.ThresholdMode = "relative"
+    raise_stage: int = 0
+    cut_stage: int = 0
+    stage: Literal["continue", "hold"] = "continue"
+    min_scale: float = 0.01
+    max_scale: float = 10.0
+    reset_after: int | None = None
+    mode: improvement.Mode = "min"
+
+    def __post_init__(self) -> None:
+        checks.fraction("factor", self.factor, advice="to raise and lower the rate faster, lower it")
+        checks.whole("patience", self.patience, low=0)
+        checks.whole("window", self.window, low=1)
+        improvement.check(self.mode, self.threshold, self.threshold_mode)
+        checks.whole("raise_stage", self.raise_stage, low=0)
+        checks.whole("cut_stage", self.cut_stage, low=0)
+        checks.one_of("stage", self.stage, ("continue", "hold"))
+        checks.limits(self.min_scale, self.max_scale)
+        if self.min_scale == 0.0:
+            raise ValueError("min_scale must be above 0: a scale of 0 could never be raised again")
+        if self.reset_after is not None:
+            checks.whole("reset_after", self.reset_after, low=1)
+
+    def init(self) -> GreedyState:
+        """The state before any loss: the base rate, and no best."""
+        return GreedyState(window=(0.0,) * self.window if self.window > 1 else ())
+
+    def update(self, state: GreedyState, loss: Any, **_signals: Any) -> GreedyState:
+        """The state after a step at `state.scale` that met `loss`."""
+        xp, state, loss = meet(state, loss)
+        value = loss if self.mode == "min" else -loss
+        return choose(xp.isfinite(loss), lambda: self._heed(xp, state, value), state)
+
+    def _heed(self, xp: Any, state: GreedyState, value: Any) -> GreedyState:
+        window, count, mean = self._smooth(xp, state, value)
+        better = mean < improvement.bar(xp, state.best, self.threshold, self.threshold_mode)
+        raising, cutting = state.raising > 0, state.cutting > 0
+        mute_good, mute_bad = raising, cutting
+        if self.stage == "continue":
+            mute_good = mute_bad = raising | cutting
+        good = xp.where(better & xp.where(mute_good | state.climbing, False, True), state.good + 1, 0)
+        bad = xp.where(better | mute_bad | state.climbing, 0, state.bad + 1)
+        start_raise, start_cut = good > self.patience, bad > self.patience
+        raises, cuts = start_raise, start_cut
+        if self.stage == "continue":
+            raises, cuts = raises | raising, cuts | cutting
+
+        scale = self._move(xp, state, raises, cuts)
+        stuck = xp.where(start_cut & (state.scale <= self.min_scale), state.stuck + 1, state.stuck)
+        new = GreedyState(
+            scale=scale,
+            best=xp.where(better, mean, state.best),
+            good=xp.where(start_raise, 0, good),
+            bad=xp.where(start_cut, 0, bad),
+            raising=xp.where(start_raise, self.raise_stage, xp.where(raising, state.raising - 1, 0)),
+            cutting=xp.where(start_cut, self.cut_stage, xp.where(cutting, state.cutting - 1, 0)),
+            stuck=xp.where(raises, 0, stuck),
+            climbing=state.climbing & (scale < 1.0),
+            count=count,
+            window=window,
+        )
+        if self.reset_after is None:
+            return new
+        fresh = lift(self.init()._replace(climbing=True), value)
+        return choose(new.stuck >= self.reset_after, lambda: fresh._replace(scale=scale), new)
+
+    def _smooth(self, xp: Any, state: GreedyState, value: Any) -> tuple[Any, Any, Any]:
+        if self.window == 1:
+            return (), state.count, value
+        # Not a running sum: one huge loss would leave its rounding error in it for ever.
+        window = xp.stack((*state.window[1:], value))
+        count = xp.where(state.count < self.window, state.count + 1, state.count)
+        return window, count, xp.sum(window, 0) / count
+
+    def _move(self, xp: Any, state: GreedyState, raises: Any, cuts: Any) -> Any:
+        up, down = state.scale / self.factor, state.scale * self.factor
+        up = xp.where(up < self.max_scale, up, self.max_scale)
+        down = xp.where(down > self.min_scale, down, self.min_scale)
+        scale = xp.where(raises, up, xp.where(cuts, down, state.scale))
+        if self.reset_after is None:
+            return scale
+        return xp.where(state.climbing, xp.where(up < 1.0, up, 1.0), scale)
