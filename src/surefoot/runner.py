@@ -1,0 +1,52 @@
+"""A policy in motion, for loops that go on from one loss to the next and keep no old states."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from surefoot.greedy import Greedy
+from surefoot.greedy_runner import GreedyRunner
+from surefoot.policy import Policy
+
+
+class Runner(Protocol):
+    """A policy together with its current state."""
+
+    @property
+    def state(self) -> Any:
+        """The policy's state; runners made from it go on as this one does."""
+        ...
+
+    def advance(self, loss: Any, **signals: Any) -> Any:
+        """Take in one loss and return the next scale."""
+        ...
+
+
+class Fold:
+    """The plain runner: it folds `policy.update` over the losses."""
+
+    def __init__(self, policy: Policy[Any], state: Any) -> None:
+        self.policy = policy
+        self.state = state
+
+    def advance(self, loss: Any, **signals: Any) -> Any:
+        """Take in one loss and return the next scale."""
+        self.state = self.policy.update(self.state, loss, **signals)
+        return self.state.scale
+
+
+def runner(policy: Policy[Any], state: Any = None, *, floats: bool = True) -> Runner:
+    """The fastest runner there is for a policy.
+
+    >>> from surefoot import Greedy
+    >>> greedy = runner(Greedy(factor=0.5, patience=0))
+    >>> [greedy.advance(loss) for loss in [3.0, 2.0, 4.0]]
+    [2.0, 4.0, 2.0]
+
+    Args:
+        policy: The policy.
+        state: Where to start; None for the beginning.
+        floats: Whether all losses will be plain floats, and all of the state is plain numbers.
+    """
+    state = policy.init() if state is None else state
+    return GreedyRunner(policy, state) if floats and type(policy) is Greedy else Fold(policy, state)
