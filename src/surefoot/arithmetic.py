@@ -30,11 +30,12 @@ class Floats:
 
     @staticmethod
     def where(condition: Any, x: Any, y: Any) -> Any:
+        """One of two values; both have been computed."""
         return x if condition else y
 
 
 @cache
-def _arithmetic_of(kind: type) -> Any:
+def _arithmetic_of(kind: type[Any]) -> Any:
     if issubclass(kind, (int, float)):
         return Floats
     for parent in kind.__mro__:  # A tensor subclass may live in any package.
@@ -50,7 +51,7 @@ def arithmetic(*values: Any) -> Any:
     'left'
     """
     for value in values:
-        namespace = _arithmetic_of(type(value))
+        namespace = _arithmetic_of(type(value))  # type: ignore[arg-type]
         if namespace is not Floats:
             return namespace
     return Floats
@@ -95,7 +96,7 @@ def lift(state: S, like: Any) -> S:
     array([1., 1., 1.])
     """
     xp = arithmetic(like)
-    return state if xp is Floats else _lift(state, like, xp)  # type: ignore[no-any-return]
+    return state if xp is Floats else _lift(state, like, xp)
 
 
 def _lift(value: Any, like: Any, xp: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import checks
 from surefoot.arithmetic import arithmetic, choose, widen
-from surefoot.policy import Policy
+
+if TYPE_CHECKING:
+    from surefoot.policy import Policy
 
 
 class WrapState(NamedTuple):

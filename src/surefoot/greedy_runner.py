@@ -18,7 +18,20 @@ class GreedyRunner:
     the scale climbs back after a reset, the fold itself is called.
     """
 
-    __slots__ = ("_bad", "_bar", "_best", "_count", "_good", "_limit", "_policy", "_sign", "_stage", "_stuck", "_window", "scale")
+    __slots__ = (
+        "_bad",
+        "_bar",
+        "_best",
+        "_count",
+        "_good",
+        "_limit",
+        "_policy",
+        "_sign",
+        "_stage",
+        "_stuck",
+        "_window",
+        "scale",
+    )
 
     def __init__(self, policy: Greedy, state: GreedyState) -> None:
         self._policy = policy

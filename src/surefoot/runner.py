@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from surefoot.greedy import Greedy
 from surefoot.greedy_runner import GreedyRunner
-from surefoot.policy import Policy
+
+if TYPE_CHECKING:
+    from surefoot.policy import Policy
 
 
 class Runner(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import log, pi
+from math import log2, pi
 from typing import Any, NamedTuple
 
 from surefoot import checks
@@ -215,7 +215,7 @@ class CosineRestarts(Timed):
             return _cosine((step % self.steps) / self.steps, self.end)
         # The i-th wave begins after T (g^i - 1) / (g - 1) steps. The half step keeps the logarithm off whole numbers.
         waves = 1.0 + (step + 0.5) * (self.growth - 1.0) / self.steps
-        wave = xp.floor(xp.log2(waves) / log(self.growth, 2.0))
+        wave = xp.floor(xp.log2(waves) / log2(self.growth))
         length = self.steps * float(self.growth) ** wave
         first = (length - self.steps) / (self.growth - 1.0)
         return _cosine((step - first) / length, self.end)
