@@ -117,7 +117,7 @@ class Warmup:
         return WrapState(self._ramp(step) * inner.scale, step, inner)
 
     def _ramp(self, step: Any) -> Any:
-        done = arithmetic(step).where(step < self.steps, step, self.steps) / self.steps
+        done = arithmetic(step).where(step < self.steps, step, self.steps) / float(self.steps)
         return self.start * (1.0 - done) + done
 
 

@@ -20,7 +20,7 @@ class GreedyState(NamedTuple):
         raising, cutting: Steps left of the stage after a raise, and after a cut.
         stuck: Cuts decided while already at the lower limit.
         climbing: Whether the scale is on its way back to 1 after a reset.
-        count: Losses in the window, until it is full.
+        count: Losses that went into the window so far.
         window: The last losses, oldest first, zeros in front until it is full; empty without smoothing.
     """
 
@@ -147,8 +147,8 @@ class Greedy:
             return (), state.count, value
         # Not a running sum: one huge loss would leave its rounding error in it for ever.
         window = xp.stack((*state.window[1:], value))
-        count = xp.where(state.count < self.window, state.count + 1, state.count)
-        return window, count, xp.sum(window, 0) / count
+        count = state.count + 1
+        return window, count, xp.sum(window, 0) / xp.where(count < self.window, count, self.window)
 
     def _move(self, xp: Any, state: GreedyState, raises: Any, cuts: Any) -> Any:
         up, down = state.scale / self.factor, state.scale * self.factor

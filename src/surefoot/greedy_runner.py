@@ -2,98 +2,137 @@
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import accumulate
 from math import inf, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from surefoot import improvement
-from surefoot.arithmetic import Floats
-from surefoot.greedy import Greedy, GreedyState
+from surefoot.greedy import GreedyState
+
+if TYPE_CHECKING:
+    from surefoot.greedy import Greedy
 
 
 class GreedyRunner:
     """Counts better and worse losses in place, and makes a `GreedyState` only when it is asked for one.
 
-    Counting, which is nearly every step, and plain raises and cuts are done here. Where a stage may begin or is under way, or
-    the scale climbs back after a reset, the fold itself is called.
+    The mean of the last n losses takes the same time for every n, and nothing is ever subtracted: losses are summed up in
+    blocks of n, and a window that reaches back into the block before adds the sum of that block's tail.
     """
-
-    __slots__ = (
-        "_bad",
-        "_bar",
-        "_best",
-        "_count",
-        "_good",
-        "_limit",
-        "_policy",
-        "_sign",
-        "_stage",
-        "_stuck",
-        "_window",
-        "scale",
-    )
 
     def __init__(self, policy: Greedy, state: GreedyState) -> None:
         self._policy = policy
+        self._patience, self._width = policy.patience, policy.window
         self._sign = 1.0 if policy.mode == "min" else -1.0
-        has_extras = policy.raise_stage or policy.cut_stage or policy.reset_after
-        self._limit = policy.patience if has_extras else inf
-        self.state = state
+        # `improvement.bar`, ready for floats: bar = best * (above or below) - offset.
+        is_relative = policy.threshold_mode == "relative"
+        self._above, self._below = (1.0 - policy.threshold, 1.0 + policy.threshold) if is_relative else (1.0, 1.0)
+        self._offset = 0.0 if is_relative else policy.threshold
+        self.scale, self._best, self._good, self._bad = state.scale, state.best, state.good, state.bad
+        self._stuck, self._count = state.stuck, state.count
+        self._raising, self._cutting, self._climbing = state.raising, state.cutting, state.climbing
+        self._in_stage = bool(state.raising or state.cutting or state.climbing)
+        self._open_window(state.window)
 
     @property
     def state(self) -> GreedyState:
         """The state that the fold would be in."""
-        window = tuple(self._window)
-        raising, cutting, climbing = self._stage or (0, 0, False)
-        return GreedyState(
-            self.scale, self._best, self._good, self._bad, raising, cutting, self._stuck, climbing, self._count, window
-        )
-
-    @state.setter
-    def state(self, state: GreedyState) -> None:
-        self.scale, self._best, self._good, self._bad = state.scale, state.best, state.good, state.bad
-        self._stuck, self._count = state.stuck, state.count
-        self._window: deque[float] = deque(state.window, maxlen=len(state.window))
-        stage = (state.raising, state.cutting, state.climbing)
-        self._stage = stage if any(stage) else None
-        self._raise_bar()
+        stage = self._raising, self._cutting, self._stuck, self._climbing
+        window = () if self._width == 1 else (*self._block[self._place :], *self._block[: self._place])
+        return GreedyState(self.scale, self._best, self._good, self._bad, *stage, self._count, window)
 
     def advance(self, loss: Any, **_signals: Any) -> Any:
         """Take in one loss, a float, and return the next scale."""
         if not isfinite(loss):
             return self.scale
-        if self._stage or self._good >= self._limit or self._bad >= self._limit:
-            self.state = self._policy.update(self.state, loss)
-            return self.scale
         value = self._sign * loss
-        if window := self._window:
-            window.append(value)
-            if self._count < len(window):
-                self._count += 1
-            value = sum(window) / self._count
-        if value < self._bar:
-            return self._count_better(value)
-        self._good = 0
-        self._bad += 1
-        if self._bad > self._policy.patience:
+        if self._width > 1:
+            value = self._mean(value)
+        best = self._best
+        is_better = value < best * (self._above if best > 0.0 else self._below) - self._offset
+        if is_better:
+            self._best = value
+        if self._in_stage:
+            self._act_in_stage(is_better)
+        elif is_better:
+            self._bad = 0
+            self._good += 1
+            if self._good > self._patience:
+                self._start_raise()
+        else:
+            self._good = 0
+            self._bad += 1
+            if self._bad > self._patience:
+                self._start_cut()
+        return self.scale
+
+    def _act_in_stage(self, is_better: bool) -> None:
+        raising, cutting = self._raising, self._cutting
+        self._raising, self._cutting = max(raising - 1, 0), max(cutting - 1, 0)
+        if self._climbing:
+            self.scale = min(self.scale / self._policy.factor, 1.0)
+            self._climbing = self.scale < 1.0
+        elif self._policy.stage == "hold":
+            self._good = 0 if raising or not is_better else self._good + 1
+            self._bad = 0 if cutting or is_better else self._bad + 1
+            if self._good > self._patience:
+                self._start_raise()
+            elif self._bad > self._patience:
+                self._start_cut()
+        elif raising:
+            self._raise()
+        else:
             self._cut()
-        return self.scale
+        self._in_stage = bool(self._raising or self._cutting or self._climbing)
 
-    def _count_better(self, value: float) -> Any:
-        self._best = value
-        self._raise_bar()
-        self._bad = 0
-        self._good += 1
-        if self._good > self._policy.patience:
-            self._good = self._stuck = 0
-            self.scale = min(self.scale / self._policy.factor, self._policy.max_scale)
-        return self.scale
+    def _start_raise(self) -> None:
+        self._good = 0
+        self._raise()
+        self._raising = self._policy.raise_stage
+        self._in_stage = self._raising > 0 or self._in_stage
 
-    def _cut(self) -> None:
+    def _start_cut(self) -> None:
         self._bad = 0
         if self.scale <= self._policy.min_scale:
             self._stuck += 1
+        self._cut()
+        self._cutting = self._policy.cut_stage
+        self._in_stage = self._cutting > 0 or self._in_stage
+        if self._policy.reset_after is not None and self._stuck >= self._policy.reset_after:
+            self._reset()
+
+    def _raise(self) -> None:
+        self._stuck = 0
+        self.scale = min(self.scale / self._policy.factor, self._policy.max_scale)
+
+    def _cut(self) -> None:
         self.scale = max(self.scale * self._policy.factor, self._policy.min_scale)
 
-    def _raise_bar(self) -> None:
-        self._bar = improvement.bar(Floats, self._best, self._policy.threshold, self._policy.threshold_mode)
+    def _reset(self) -> None:
+        self._best = inf
+        self._good = self._bad = self._raising = self._cutting = self._stuck = self._count = 0
+        self._climbing = self._in_stage = True
+        self._open_window((0.0,) * self._width)
+
+    def _open_window(self, losses: tuple[float, ...]) -> None:
+        """Lay out the last losses, oldest first, as a block that is being filled and the tail of the one before."""
+        self._place = self._count % self._width
+        before, now = losses[: self._width - self._place], losses[self._width - self._place :]
+        self._block = [*now, *before]
+        self._tails = [*([0.0] * self._place), *_tails(before)]
+        self._sum = sum(now, start=0.0)
+
+    def _mean(self, value: float) -> float:
+        place, width = self._place, self._width
+        self._block[place] = value
+        self._sum += value
+        self._count += 1
+        self._place = place = place + 1
+        mean = (self._tails[place] + self._sum) / (self._count if self._count < width else width)
+        if place == width:
+            self._place, self._tails, self._sum = 0, _tails(self._block), 0.0
+        return mean
+
+
+def _tails(block: Any) -> list[float]:
+    """The sums of what is left of a block from each place on; one more than the block has, the last one 0."""
+    return list(accumulate(reversed(block), initial=0.0))[::-1]

@@ -42,7 +42,7 @@ class Timed(ABC):
 
 def _progress(step: Any, steps: int) -> Any:
     """The elapsed fraction of `steps`, at most 1."""
-    return arithmetic(step).where(step < steps, step, steps) / steps
+    return arithmetic(step).where(step < steps, step, steps) / float(steps)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class CosineRestarts(Timed):
         """The scale after `step` steps."""
         xp = arithmetic(step)
         if self.growth == 1:
-            return _cosine((step % self.steps) / self.steps, self.end)
+            return _cosine((step % self.steps) / float(self.steps), self.end)
         # The i-th wave begins after T (g^i - 1) / (g - 1) steps. The half step keeps the logarithm off whole numbers.
         waves = 1.0 + (step + 0.5) * (self.growth - 1.0) / self.steps
         wave = xp.floor(xp.log2(waves) / log2(self.growth))
@@ -279,8 +279,10 @@ class OneCycle(Timed):
     def at(self, step: Any) -> Any:
         """The scale after `step` steps."""
         xp, done = arithmetic(step), _progress(step, self.steps)
-        up, down = done / (self.rise or 1.0), (done - self.rise) / ((1.0 - self.rise) or 1.0)
-        return xp.where(done < self.rise, _cosine(1.0 - up, self.start), _cosine(down, self.end))
+        rises = done < self.rise
+        up = xp.where(rises, done, 0.0) / (self.rise or 1.0)
+        down = xp.where(rises, 0.0, done - self.rise) / ((1.0 - self.rise) or 1.0)
+        return xp.where(rises, _cosine(1.0 - up, self.start), _cosine(down, self.end))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,269 @@
+"""Policies as PyTorch schedulers."""
+
+from __future__ import annotations
+
+import warnings
+from math import nan
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from surefoot import checks
+from surefoot.greedy import Greedy
+from surefoot.runner import runner
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from surefoot.policy import Policy
+
+__all__ = ["GreedyLR", "PolicyLR"]
+
+
+class PolicyLR(LRScheduler):
+    """Let a policy set the learning rate of an optimizer.
+
+    Call `step(loss)` after every optimizer step, or `observe(loss)` for every micro-batch and then `step()`, which takes the
+    mean of what was observed. Each parameter group keeps its own base rate, `group["initial_lr"]`, and its rate is that times
+    the policy's scale, so that the ratios between groups never change. A group that is added later takes the rate it was added
+    with as its base, and follows from the next change on. A rate that is a tensor is filled in place.
+
+    While nothing changes, a step costs the same whatever the number of groups is. A loss on an accelerator stays there if the
+    rates are tensors on the same device; otherwise it is read, which waits for the device.
+
+    >>> import torch
+    >>> from surefoot import Greedy
+    >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+    >>> scheduler = PolicyLR(optimizer, Greedy(factor=0.5, patience=0))
+    >>> for loss in [3.0, 2.0, 4.0]:
+    ...     optimizer.step()
+    ...     scheduler.step(loss)
+    >>> scheduler.get_last_lr()
+    [0.2]
+
+    Attributes:
+        policy: The policy, which is configuration: a checkpoint does not hold it.
+
+    Args:
+        optimizer: The optimizer whose rates are set.
+        policy: Any policy.
+        last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
+
+    Raises:
+        TypeError: The optimizer or the policy is not one.
+        ValueError: `last_epoch` is not -1.
+    """
+
+    def __init__(self, optimizer: Optimizer, policy: Policy[Any], last_epoch: int = -1) -> None:
+        checks.policy("policy", policy)
+        if last_epoch != -1:
+            raise ValueError(f"last_epoch must be -1, got {last_epoch} (to go on with an earlier run, use load_state_dict)")
+        self.policy = policy
+        self._runner = runner(policy)
+        self._written: tuple[Any, int] = (None, 0)
+        self._total: Any = 0.0
+        self._observed = 0
+        self._may_warn = True
+        super().__init__(optimizer, last_epoch)
+
+    @property
+    def state(self) -> Any:
+        """The policy's state."""
+        return self._runner.state
+
+    def observe(self, loss: Any) -> None:
+        """Take note of a micro-batch's loss, for the next bare `step()`.
+
+        Args:
+            loss: One number, or a tensor with one element, which is left on its device.
+
+        Raises:
+            TypeError: It is not a number.
+            ValueError: It is a tensor with several elements.
+        """
+        self._total = self._total + _one_number(loss)
+        self._observed += 1
+
+    def step(self, metrics: Any = None, **signals: Any) -> None:  # type: ignore[override] # PyTorch's `epoch` is deprecated.
+        """Take in the loss of an optimizer step and set the rates for the next one.
+
+        Args:
+            metrics: The loss, as one number or a tensor with one element; None for the mean of what was observed.
+            **signals: Further measurements for the policy.
+
+        Raises:
+            TypeError: The loss is not a number.
+            ValueError: The loss is a tensor with several elements.
+        """
+        if type(metrics) is not float:
+            metrics = self._loss(metrics)
+        self.last_epoch += 1
+        scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
+        written, groups = self._written
+        if scale is not written or len(self.optimizer.param_groups) != groups:
+            self._write(scale)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of every group: its base rate times the policy's scale."""
+        return [group["initial_lr"] * self.state.scale for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot of what changes in a run, in plain containers; the policy's settings are not part of it."""
+        pending = {"total": _plain(self._total), "observed": self._observed}
+        return {"last_epoch": self.last_epoch, "state": _plain(self.state), **pending}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, with this scheduler's own policy, and set the rates.
+
+        Raises:
+            ValueError: The snapshot does not fit the policy: it is another's, or that of other settings.
+        """
+        missing = {"last_epoch", "state", "total", "observed"} - set(state_dict)
+        if missing:
+            raise ValueError(f"this is no snapshot of a PolicyLR: it lacks {', '.join(sorted(missing))}")
+        state = _restored(self.policy.init(), state_dict["state"], self.policy)
+        self.last_epoch = state_dict["last_epoch"]
+        self._total, self._observed = _plain(state_dict["total"]), state_dict["observed"]
+        self._runner = runner(self.policy, state, floats=not isinstance(state.scale, Tensor))
+        self._write(state.scale)
+
+    def _loss(self, metrics: Any) -> Any:
+        if metrics is None:
+            if not self._observed:
+                self._warn_if_idle()
+                return nan  # A schedule of time does not look at it, and one driven by the loss forgets it.
+            metrics = self._total / self._observed
+        self._total, self._observed = 0.0, 0
+        metrics = _one_number(metrics)
+        if not isinstance(metrics, Tensor):
+            return metrics
+        if not self._stays_on_device(metrics):
+            return float(metrics)
+        if not isinstance(self.state.scale, Tensor):
+            self._runner = runner(self.policy, self.state, floats=False)
+        return metrics
+
+    def _stays_on_device(self, loss: Tensor) -> bool:
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return loss.device.type != "cpu" and all(isinstance(rate, Tensor) and rate.device == loss.device for rate in rates)
+
+    def _warn_if_idle(self) -> None:
+        start = self.policy.init()
+        if self._may_warn and self.policy.update(start, nan) == start:
+            message = (
+                f"step() got no loss and none was observed, so {type(self.policy).__name__} leaves the rate as it is; "
+                "call step(loss), or observe(loss) before step()"
+            )
+            warnings.warn(message, UserWarning, stacklevel=4)
+        self._may_warn = False
+
+    def _write(self, scale: Any) -> None:
+        groups = self.optimizer.param_groups
+        for group in groups:
+            rate = group["lr"]
+            base = group.setdefault("initial_lr", rate.clone() if isinstance(rate, Tensor) else rate)
+            if isinstance(rate, Tensor):
+                rate.fill_(base * scale)
+            else:
+                group["lr"] = float(base * scale)
+        self._written = (scale, len(groups))
+        self._last_lr = [group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"] for group in groups]
+
+    def _initial_step(self) -> None:
+        """Called by the base class's constructor, and again by SequentialLR for its first scheduler."""
+        self._step_count, self.last_epoch = 1, 0
+        self._write(self.state.scale)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        """Called by SequentialLR to hand over: the losses observed so far belong to the scheduler before."""
+        self.last_epoch = 0 if epoch is None else epoch
+        self._total, self._observed = 0.0, 0
+        self._write(self.state.scale)
+
+
+class GreedyLR(PolicyLR):
+    """Raise the rate while the loss keeps improving, lower it when it stops: `PolicyLR` with a `Greedy` policy.
+
+    >>> import torch
+    >>> optimizer = torch.optim.AdamW(torch.nn.Linear(2, 1).parameters(), lr=1e-3)
+    >>> scheduler = GreedyLR(optimizer, window=20)
+    >>> optimizer.step()
+    >>> scheduler.step(torch.tensor(0.7))
+
+    Args:
+        optimizer: The optimizer whose rates are set.
+        last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
+        factor: As all that follow, see `surefoot.Greedy`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        last_epoch: int = -1,
+        *,
+        factor: float = Greedy.factor,
+        patience: int = Greedy.patience,
+        window: int = Greedy.window,
+        threshold: float = Greedy.threshold,
+        threshold_mode: Literal["relative", "absolute"] = Greedy.threshold_mode,
+        raise_stage: int = Greedy.raise_stage,
+        cut_stage: int = Greedy.cut_stage,
+        stage: Literal["continue", "hold"] = Greedy.stage,
+        min_scale: float = Greedy.min_scale,
+        max_scale: float = Greedy.max_scale,
+        reset_after: int | None = Greedy.reset_after,
+        mode: Literal["min", "max"] = Greedy.mode,
+    ) -> None:
+        greedy = Greedy(
+            factor=factor,
+            patience=patience,
+            window=window,
+            threshold=threshold,
+            threshold_mode=threshold_mode,
+            raise_stage=raise_stage,
+            cut_stage=cut_stage,
+            stage=stage,
+            min_scale=min_scale,
+            max_scale=max_scale,
+            reset_after=reset_after,
+            mode=mode,
+        )
+        super().__init__(optimizer, greedy, last_epoch)
+
+
+def _one_number(loss: Any) -> Any:
+    """The loss as a float, or as a tensor without dimensions outside its graph, in float32 or wider."""
+    if isinstance(loss, Tensor):
+        if loss.numel() != 1:
+            raise ValueError(f"expected one loss, got a tensor of shape {tuple(loss.shape)}; reduce it first: loss.mean()")
+        loss = loss.detach().reshape(())
+        return loss.to(torch.promote_types(loss.dtype, torch.float32))
+    if isinstance(loss, (str, bytes)) or not hasattr(loss, "__float__"):
+        raise TypeError(f"a loss must be a number or a tensor with one element, got {loss!r}")
+    return float(loss)
+
+
+def _plain(value: Any) -> Any:
+    """A copy in dicts, lists, numbers and tensors, which `torch.load(weights_only=True)` reads."""
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            return {name: _plain(item) for name, item in value._asdict().items()}
+        return [_plain(item) for item in value]
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _restored(like: Any, plain: Any, policy: Policy[Any]) -> Any:
+    """What `_plain` was given, in the structure of `like`."""
+    if hasattr(like, "_fields"):
+        if isinstance(plain, dict) and set(plain) == set(like._fields):
+            return type(like)(**{name: _restored(getattr(like, name), plain[name], policy) for name in like._fields})
+        raise ValueError(f"this snapshot is not that of a {type(policy).__name__}")
+    if isinstance(like, tuple):
+        if isinstance(plain, Tensor):
+            return plain.clone()
+        if isinstance(plain, (list, tuple)) and len(plain) == len(like):
+            return tuple(plain)
+        raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
+    return plain.clone() if isinstance(plain, Tensor) else plain
