@@ -14,7 +14,7 @@ from strategies import EXAMPLES, losses, policies
 from surefoot import Every, Greedy, schedule
 from surefoot.arithmetic import lift
 
-jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - JAX's own signature
+jax.config.update("jax_enable_x64", True)
 
 ids = [repr(policy) for policy in EXAMPLES]
 

@@ -78,7 +78,7 @@ def steps_to(run: Run, target: float) -> float:
     return float(hits[0]) if len(hits) else inf
 
 
-def cell(problem: str, optimizer: str, base: float, steps: int, runs: Mapping[str, Sequence[Run]]) -> Cell:
+def cell(problem: str, optimizer: str, runs: Mapping[str, Sequence[Run]]) -> Cell:
     """Judge the policies of one cell by their paired runs.
 
     The reference is `cosine` if it is there, and the first policy otherwise.
@@ -86,16 +86,16 @@ def cell(problem: str, optimizer: str, base: float, steps: int, runs: Mapping[st
     Args:
         problem: The problem's name.
         optimizer: The optimizer's name.
-        base: The base rate.
-        steps: The budget.
-        runs: At least one run for every policy label, the same seeds in the same order for each.
+        runs: At least one run for every policy label, the same seeds in the same order for each, all with one base rate and one
+            budget.
     """
+    trial = next(iter(runs.values()))[0].trial
     reference = "cosine" if "cosine" in runs else next(iter(runs))
     finals = {label: np.array([final_loss(run) for run in each]) for label, each in runs.items()}
     target = TARGET_MARGIN * float(np.median(finals[reference]))
     summaries = [_summary(label, each, finals[label], finals[reference], target) for label, each in runs.items()]
     summaries.sort(key=lambda summary: summary.final)
-    return Cell(problem, optimizer, base, steps, reference, target, runs, summaries)
+    return Cell(problem, optimizer, trial.base, trial.steps, reference, target, runs, summaries)
 
 
 def _summary(label: str, runs: Sequence[Run], final: np.ndarray, reference: np.ndarray, target: float) -> Summary:

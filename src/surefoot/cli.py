@@ -1,0 +1,285 @@
+"""The `surefoot` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from surefoot import __version__, catalogue, lineup
+from surefoot.runs import Store, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from surefoot.compare import Plan
+    from surefoot.stats import Cell, Summary
+
+app = typer.Typer(
+    help="Learning-rate schedules driven by the loss: compare them on real problems.",
+    epilog="Exit codes: 0 done, 1 something failed on the way, 2 the request makes no sense, 130 stopped by Ctrl-C.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out, err = Console(), Console(stderr=True)
+
+FAILED, REFUSED, STOPPED = 1, 2, 130
+DEMO_POLICIES = ["greedy", "constant", "linear", "cosine", "step"]
+
+StoreOption = Annotated[Path, typer.Option("--store", help="File that keeps every finished run.", dir_okay=False)]
+PageOption = Annotated[Path, typer.Option("--page", help="Where to write the page, one HTML file.", dir_okay=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")]
+
+
+@app.callback(invoke_without_command=True)
+def surefoot(
+    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")] = False
+) -> None:
+    """Learning-rate schedules driven by the loss: compare them on real problems."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def compare(
+    *,
+    problem: Annotated[str, typer.Option("--problem", "-p", help="Problems, with commas between (see: surefoot problems).")],
+    policy: Annotated[
+        str,
+        typer.Option("--policy", "-l", help="Policies, with commas between (see: surefoot policies); settings in brackets."),
+    ] = ",".join(DEMO_POLICIES),
+    optimizer: Annotated[str, typer.Option("--optimizer", "-o", help="Optimizers, with commas between.")] = "sgd",
+    seeds: Annotated[int, typer.Option("--seeds", "-s", help="How many seeds each policy is trained from.")] = 3,
+    rate: Annotated[float | None, typer.Option("--rate", help="Base learning rate; else each problem's own.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Budget in optimizer steps; else each problem's own.")] = None,
+    store: StoreOption = Path("surefoot-runs.sqlite"),
+    page: PageOption = Path("surefoot-report.html"),
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every policy on every problem from the same seeds, and draw what came of it.
+
+    Finished runs are kept: the same command goes on where it was stopped, by Ctrl-C or by anything else.
+
+    Example: surefoot compare --problem fashion-cnn --policy "greedy,greedy(window=20),cosine" --seeds 3
+    """
+    with _refusing():
+        from surefoot.compare import plan
+
+        names = (_split(problem), _split(optimizer), lineup.split(policy))
+        planned = plan(*names, seeds=seeds, rate=rate, steps=steps)
+    _carry_out(planned, store=store, page=page, workers=workers, as_json=as_json)
+
+
+@app.command()
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option("--folder", help="Where the runs and the page go.", file_okay=False)] = Path("demo"),
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare GreedyLR with four common schedules on handwritten digits, and on Fashion-MNIST if it is there."""
+    from surefoot.compare import plan
+    from surefoot.data import fashion_mnist_available
+
+    problems = ["digits-cnn"]
+    if fashion_mnist_available():
+        problems.append("fashion-cnn")
+    else:
+        err.print("Without Fashion-MNIST: it comes with the Debian package dataset-fashion-mnist.")
+    with _failing():
+        folder.mkdir(parents=True, exist_ok=True)
+    planned = plan(problems, ["sgd"], DEMO_POLICIES, seeds=3)
+    _carry_out(planned, store=folder / "runs.sqlite", page=folder / "report.html", workers=workers, as_json=as_json)
+
+
+@app.command()
+def report(
+    store: Annotated[Path, typer.Argument(help="A file of runs that `surefoot compare` made.", dir_okay=False)],
+    *,
+    page: PageOption = Path("surefoot-report.html"),
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the page again from all the runs in a store."""
+    with _refusing():
+        from surefoot.compare import collect
+
+        if not store.is_file():
+            raise ValueError(f"there is no file {store}; name one that `surefoot compare` made")
+        with Store(store) as runs:
+            cells = collect(runs)
+        if not cells:
+            raise ValueError(f"{store} holds no runs to compare")
+    _present(cells, page=page, store=store, as_json=as_json)
+
+
+@app.command()
+def policies(*, as_json: JsonOption = False) -> None:
+    """List the policies that can be compared."""
+    rows = {name: lineup.describe(name) for name in lineup.LINEUP}
+    if as_json:
+        typer.echo(json.dumps([{"policy": name, "description": text} for name, text in rows.items()], indent=2))
+        return
+    table = _table("policy", "what it does")
+    for row in rows.items():
+        table.add_row(*row)
+    out.print(table)
+    out.print('Change settings in brackets: --policy "greedy(patience=5, window=20),cosine(end=0.1)"')
+
+
+@app.command()
+def problems(*, as_json: JsonOption = False) -> None:
+    """List the problems that policies can be compared on."""
+    rows = [
+        {"problem": name, "description": recipe.description, "steps": recipe.steps, "optimizers": list(recipe.bases)}
+        for name, recipe in catalogue.PROBLEMS.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = _table("problem", "what it is", "steps", "optimizers")
+    for row in rows:
+        table.add_row(row["problem"], row["description"], str(row["steps"]), ", ".join(row["optimizers"]))
+    out.print(table)
+
+
+def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:
+    from surefoot.compare import judge
+
+    workers = workers or len(os.sched_getaffinity(0))
+    with _failing():
+        with Store(store) as runs:
+            _train(planned, runs, workers)
+            cells = judge(planned, runs)
+        _present(cells, page=page, store=store, as_json=as_json)
+
+
+def _train(planned: Plan, store: Store, workers: int) -> None:
+    from surefoot.compare import execute
+
+    trials = planned.trials
+    there = sum(trial in store for trial in trials)
+    if there:
+        err.print(f"{there} of {len(trials)} runs are in {store.path} already.")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task("Training", total=len(trials), completed=there)
+        try:
+            for trial, run in execute(planned, store, workers=workers, on_interrupt=_say_stopping):
+                there += 1
+                progress.advance(task)
+                name = lineup.label(_policy(trial.policy), trial.steps)
+                line = f"{trial.problem}, {trial.optimizer}, {name}, seed {trial.seed}: {run.status} in {run.seconds:.1f} s"
+                progress.update(task, description=line)
+                if not err.is_terminal:
+                    err.print(f"{there}/{len(trials)} {line}", highlight=False)
+        except KeyboardInterrupt:
+            progress.stop()
+            err.print(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
+            store.close()
+            sys.stderr.flush()
+            os._exit(STOPPED)  # An orderly exit would wait for what the workers are doing.
+
+
+def _say_stopping() -> None:
+    err.print("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
+
+
+def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -> None:
+    from surefoot.report import write
+
+    command = "surefoot " + " ".join(sys.argv[1:])
+    with _failing():
+        write(page, cells, title="Learning-rate schedules compared", command=command)
+    if as_json:
+        found = {"version": __version__, "cells": [_plain(cell) for cell in cells], "page": str(page), "store": str(store)}
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+        return
+    for cell in cells:
+        out.print(_cell_table(cell))
+    out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
+
+
+def _cell_table(cell: Cell) -> Table:
+    seeds = len(next(iter(cell.runs.values())))
+    table = _table("policy", "held-out loss", "±", f"vs {cell.reference}", "steps to target", "diverged")
+    table.title = f"{cell.problem}, {cell.optimizer}, base rate {cell.base:g}, {cell.steps} steps, {seeds} seeds, untuned"
+    table.caption = (
+        f"Final loss: mean of the last 3 evaluations. Target: {cell.target:.4g}, 1.02 x the median {cell.reference}."
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in cell.summaries:
+        table.add_row(row.policy, *_figures(row))
+    return table
+
+
+def _figures(row: Summary) -> list[str]:
+    final = f"{row.final:.4g}" if isfinite(row.final) else "-"
+    spread = f"{row.spread:.2g}" if isfinite(row.spread) else "-"
+    versus = f"{row.versus:+.1%}" if isfinite(row.versus) else "-"
+    steps = f"{row.steps_to_target:.0f}" if isfinite(row.steps_to_target) else "missed"
+    return [final, spread, versus, steps, f"{row.diverged} of {row.runs}" if row.diverged else "-"]
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    rows = [{name: _finite(value) for name, value in asdict(summary).items()} for summary in cell.summaries]
+    names = ("problem", "optimizer", "base", "steps", "reference")
+    return {**{name: getattr(cell, name) for name in names}, "target": _finite(cell.target), "policies": rows}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: what is not finite is null."""
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, title_justify="left", caption_justify="left", title_style="bold")
+    table.columns[0].no_wrap = True
+    return table
+
+
+def _policy(data: dict[str, Any]) -> Any:
+    from surefoot.spec import from_dict
+
+    return from_dict(data)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """A request that makes no sense is answered in one sentence."""
+    try:
+        yield
+    except (ValueError, TypeError, StoreError) as error:
+        _leave(error, REFUSED)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """A failure on the way is told in one sentence."""
+    try:
+        yield
+    except (RuntimeError, OSError, ImportError) as error:
+        _leave(error, FAILED)
+
+
+def _leave(error: Exception, code: int) -> None:
+    err.print(f"surefoot: {error}", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code) from error

@@ -1,0 +1,167 @@
+"""Problems x policies x seeds: which schedule does best, and by how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surefoot import __version__, catalogue, checks, lineup, spec, stats
+from surefoot.loop import train
+from surefoot.runs import Run, Store, Trial, evaluation_steps
+from surefoot.workers import in_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from surefoot.problems import Problem
+
+EVALUATIONS = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What shall be compared: one cell for every problem with every optimizer.
+
+    Attributes:
+        cells: By problem and optimizer, the trials of every policy by label, ordered by seed.
+    """
+
+    cells: Mapping[tuple[str, str], Mapping[str, Sequence[Trial]]]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial once, the policies of one seed next to each other."""
+        rows = (row for cell in self.cells.values() for row in zip(*cell.values(), strict=True))
+        return list({trial.key: trial for row in rows for trial in row}.values())
+
+
+def plan(
+    problems: Sequence[str],
+    optimizers: Sequence[str],
+    policies: Sequence[str],
+    *,
+    seeds: int,
+    rate: float | None = None,
+    steps: int | None = None,
+) -> Plan:
+    """Plan a comparison: every policy of a cell gets the same seeds, base rate and budget.
+
+    Args:
+        problems: Names from `surefoot.catalogue.PROBLEMS`.
+        optimizers: Names of optimizers that each of the problems offers.
+        policies: Entries for `surefoot.lineup.enter`; they are the labels, too.
+        seeds: How many seeds, 1 or more: 0, 1, 2 and so on.
+        rate: Base rate, above 0; each problem's own for the optimizer if None.
+        steps: Budget in optimizer steps, 1 or more; each problem's own if None.
+
+    Raises:
+        TypeError: A number is not one.
+        ValueError: A name is not known or a number is outside its range; the message says what is allowed.
+    """
+    for name, values in (("problem", problems), ("optimizer", optimizers), ("policy", policies)):
+        if not values:
+            raise ValueError(f"name at least one {name}")
+        if len(set(values)) < len(values):
+            raise ValueError(f"each {name} can be named once, got {', '.join(values)}")
+    checks.whole("seeds", seeds, low=1)
+    if steps is not None:
+        checks.whole("steps", steps, low=1)
+    if rate is not None:
+        checks.number("rate", rate)
+        if rate <= 0.0:
+            raise ValueError(f"rate must be above 0, got {rate}")
+    cells = {}
+    for problem in problems:
+        for optimizer in optimizers:
+            made = catalogue.problem(problem, optimizer)
+            base, budget = rate or made.base, steps or made.steps
+            made_for = {label: spec.to_dict(lineup.enter(label, budget)) for label in policies}
+            cells[problem, optimizer] = {
+                label: [
+                    Trial(problem, made.revision, optimizer, policy, base, budget, EVALUATIONS, seed, __version__)
+                    for seed in range(seeds)
+                ]
+                for label, policy in made_for.items()
+            }
+    return Plan(cells)
+
+
+def run_trial(trial: Trial) -> Run:
+    """Train what a trial names, from the beginning to the end."""
+    problem, evaluations, began = _problem(trial.problem, trial.optimizer), [], perf_counter()
+    rows = list(
+        train(
+            problem,
+            spec.from_dict(trial.policy),
+            base=trial.base,
+            steps=trial.steps,
+            seed=trial.seed,
+            evaluate=lambda step, loss: evaluations.append((step, loss)),
+            evaluate_at=frozenset(evaluation_steps(trial.steps, trial.evaluations)),
+        )
+    )
+    with np.errstate(over="ignore"):  # A loss beyond float32 is kept as infinite.
+        steps = np.array(rows, dtype=np.float32).reshape(-1, 3)
+        held_out = np.array(evaluations, dtype=np.float32).reshape(-1, 2)
+    is_whole = len(held_out) == len(evaluation_steps(trial.steps, trial.evaluations)) and np.isfinite(held_out).all()
+    status = "finished" if is_whole else "diverged"
+    seconds = perf_counter() - began
+    return Run(trial, steps[:, 1], steps[:, 2], held_out[:, 0], held_out[:, 1], status, seconds)
+
+
+def execute(
+    plan: Plan, store: Store, *, workers: int, on_interrupt: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Trial, Run]]:
+    """Train the trials of a plan that are not in the store yet, keep each run as it is finished, and yield it.
+
+    For Ctrl-C, killed workers and exceptions, see `surefoot.workers.in_processes`.
+    """
+    missing = [trial for trial in plan.trials if trial not in store]
+    for trial, run in in_processes(run_trial, missing, workers=workers, on_interrupt=on_interrupt):
+        store.add(run)
+        yield trial, run
+
+
+def judge(plan: Plan, store: Store) -> list[stats.Cell]:
+    """Compare the policies of each cell by the runs in the store, all of which must be there.
+
+    Raises:
+        KeyError: A run is missing.
+    """
+    return [
+        stats.cell(*names, {label: [_kept(store, trial) for trial in trials] for label, trials in cell.items()})
+        for names, cell in plan.cells.items()
+    ]
+
+
+def collect(store: Store) -> list[stats.Cell]:
+    """Every comparison that the runs in a store allow: per cell, the seeds that all of its policies were trained from."""
+    cells: dict[tuple[Any, ...], dict[str, dict[int, Run]]] = {}
+    for run in store:
+        trial = run.trial
+        cell = (trial.problem, trial.optimizer, trial.base, trial.steps, trial.evaluations, trial.revision, trial.version)
+        label = lineup.label(spec.from_dict(trial.policy), trial.steps)
+        cells.setdefault(cell, {}).setdefault(label, {})[trial.seed] = run
+    judged = []
+    for (problem, optimizer, *_), policies in cells.items():
+        seeds = sorted(set.intersection(*(set(runs) for runs in policies.values())))
+        if seeds:
+            paired = {label: [runs[seed] for seed in seeds] for label, runs in policies.items()}
+            judged.append(stats.cell(problem, optimizer, paired))
+    return judged
+
+
+def _kept(store: Store, trial: Trial) -> Run:
+    run = store.get(trial)
+    if run is None:
+        raise KeyError(f"the run of {trial.to_json()} is not in {store.path}")
+    return run
+
+
+@cache
+def _problem(name: str, optimizer: str) -> Problem[Any]:
+    return catalogue.problem(name, optimizer)

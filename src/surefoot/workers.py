@@ -1,0 +1,98 @@
+"""Many independent pieces of work in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+DEATHS = 3
+"""How often worker processes may die under the work before it is given up."""
+
+
+def in_processes(
+    function: Callable[[T], U], items: Sequence[T], *, workers: int, on_interrupt: Callable[[], None] = lambda: None
+) -> Iterator[tuple[T, U]]:
+    """Yield `(item, function(item))` as they are finished.
+
+    A worker that is killed costs what it was doing: the unfinished items are begun again. The first Ctrl-C lets the items that
+    are under way be finished and yielded; then, and at once at the second, KeyboardInterrupt is raised. Workers end with this
+    process, however it ends.
+
+    Args:
+        function: What to do; a function of a module.
+        items: What to do it with; like the results, they travel by pickle.
+        workers: Number of processes, 1 or more. Each keeps to one thread.
+        on_interrupt: Called at the first Ctrl-C.
+
+    Raises:
+        BrokenProcessPool: Workers died more than `DEATHS` times.
+        KeyboardInterrupt: Ctrl-C was pressed.
+        Exception: Whatever `function` raises.
+    """
+    left, deaths = list(items), 0
+    while left:
+        try:
+            for item, result in _in_one_pool(function, left, workers, on_interrupt):
+                left.remove(item)
+                yield item, result
+        except BrokenProcessPool:
+            deaths += 1
+            if deaths > DEATHS:
+                raise
+
+
+def _in_one_pool(
+    function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None]
+) -> Iterator[tuple[T, U]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["surefoot.networks"])  # PyTorch is imported once, not once per worker.
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
+    futures = {pool.submit(function, item): item for item in items}
+    pending, is_interrupted = set(futures), False
+    try:
+        while pending:
+            try:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                if is_interrupted:
+                    raise
+                is_interrupted = True
+                pending = {future for future in pending if not future.cancel()}
+                on_interrupt()
+                continue
+            for future in done:
+                yield futures[future], future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if is_interrupted:
+        raise KeyboardInterrupt
+
+
+def _settle() -> None:
+    """Make a new worker keep to one thread, leave Ctrl-C to its parent, and end when its parent does."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
