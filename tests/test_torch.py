@@ -272,7 +272,7 @@ def test_the_rate_of_the_optimizer_is_the_one_it_steps_with():
         assert (before - parameter).tolist() == [moved, moved]
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))])  # noqa: S301 - our own
 def test_a_copy_goes_on_by_itself(copied):
     scheduler = GreedyLR(optimizer(), factor=0.5, patience=0, window=3)
     scheduler.step(3.0)

@@ -66,23 +66,28 @@ class GreedyRunner:
         return self.scale
 
     def _act_in_stage(self, is_better: bool) -> None:
-        raising, cutting = self._raising, self._cutting
-        self._raising, self._cutting = max(raising - 1, 0), max(cutting - 1, 0)
         if self._climbing:
             self.scale = min(self.scale / self._policy.factor, 1.0)
             self._climbing = self.scale < 1.0
         elif self._policy.stage == "hold":
-            self._good = 0 if raising or not is_better else self._good + 1
-            self._bad = 0 if cutting or is_better else self._bad + 1
-            if self._good > self._patience:
-                self._start_raise()
-            elif self._bad > self._patience:
-                self._start_cut()
-        elif raising:
+            self._act_in_hold(is_better)
+        elif self._raising:
+            self._raising -= 1
             self._raise()
         else:
+            self._cutting -= 1
             self._cut()
         self._in_stage = bool(self._raising or self._cutting or self._climbing)
+
+    def _act_in_hold(self, is_better: bool) -> None:
+        raising, cutting = self._raising, self._cutting
+        self._raising, self._cutting = max(raising - 1, 0), max(cutting - 1, 0)
+        self._good = 0 if raising or not is_better else self._good + 1
+        self._bad = 0 if cutting or is_better else self._bad + 1
+        if self._good > self._patience:
+            self._start_raise()
+        elif self._bad > self._patience:
+            self._start_cut()
 
     def _start_raise(self) -> None:
         self._good = 0

@@ -1,0 +1,63 @@
+"""The house has floors, and imports only go down."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import surefoot
+
+FLOORS = {
+    0: "policy arithmetic checks improvement greedy greedy_runner plateau timed combine runner",
+    1: "spec problems loop runs stats nmf batches recipes",
+    2: "data torch networks",
+    4: "lineup catalogue workers compare curves pictures report cli __main__",
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
+HOUSE = Path(surefoot.__file__).parent
+ROOMS = sorted(path.stem for path in HOUSE.glob("*.py"))
+
+
+def imported(room):
+    """Every module that a room imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse((HOUSE / f"{room}.py").read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_room_has_a_floor():
+    assert sorted(FLOOR) == ROOMS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_only_go_down(room):
+    for name in imported(room):
+        first, _, rest = name.partition(".")
+        if first == "surefoot":
+            other = rest.partition(".")[0]
+            other = other if other in FLOOR else "__init__"
+            assert FLOOR[other] <= FLOOR[room], f"{room} reaches up to {other}"
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if FLOOR[room] == 0])
+def test_the_ground_floor_stands_on_the_standard_library_alone(room):
+    outside = {name.partition(".")[0] for name in imported(room)} - {"surefoot"}
+    assert outside <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if FLOOR[room] == 1])
+def test_the_first_floor_adds_numpy(room):
+    outside = {name.partition(".")[0] for name in imported(room)} - {"surefoot"}
+    assert outside <= sys.stdlib_module_names | {"numpy"}
+
+
+def test_importing_surefoot_imports_no_framework():
+    import subprocess
+
+    heavy = "torch jax sklearn typer altair numpy"
+    code = f"import sys, surefoot; print([name for name in {heavy.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,93 @@
+"""Schedules of time against PyTorch's own, and their bad settings."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import lr_scheduler as theirs
+
+from surefoot import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Every,
+    Exponential,
+    Linear,
+    OneCycle,
+    Polynomial,
+    Step,
+    WarmupStableDecay,
+    schedule,
+)
+
+STEPS = 40
+PAIRS = {
+    "step": (Step(milestones=(10, 25), factor=0.3), lambda o: theirs.MultiStepLR(o, [10, 25], gamma=0.3)),
+    "every": (Every(Exponential(factor=0.3), steps=7), lambda o: theirs.StepLR(o, 7, gamma=0.3)),
+    "exponential": (Exponential(factor=0.9), lambda o: theirs.ExponentialLR(o, 0.9)),
+    "linear": (Linear(steps=30, start=0.2, end=0.9), lambda o: theirs.LinearLR(o, 0.2, 0.9, total_iters=30)),
+    "cosine": (Cosine(steps=STEPS, end=0.1), lambda o: theirs.CosineAnnealingLR(o, STEPS, eta_min=0.1)),
+    "restarts": (CosineRestarts(steps=9, end=0.1), lambda o: theirs.CosineAnnealingWarmRestarts(o, 9, eta_min=0.1)),
+    "growing": (CosineRestarts(steps=3, growth=2), lambda o: theirs.CosineAnnealingWarmRestarts(o, 3, T_mult=2)),
+    "polynomial": (Polynomial(steps=30, power=2.5), lambda o: theirs.PolynomialLR(o, 30, power=2.5)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_schedule_of_time_equals_that_of_pytorch(name):
+    policy, make = PAIRS[name]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    reference, expected = make(optimizer), []
+    for _ in range(STEPS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    np.testing.assert_allclose([s.scale for s in schedule(policy, [1.0] * (STEPS - 1))], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_one_cycle_equals_that_of_pytorch():
+    # PyTorch ends its cycle at the step before the last, and so do we for `steps - 1`.
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    steps, rise = 41, 0.25
+    theirs_pct = (rise * (steps - 1) + 1) / steps
+    reference = theirs.OneCycleLR(optimizer, 1.0, total_steps=steps, pct_start=theirs_pct, cycle_momentum=False)
+    expected = []
+    for _ in range(steps - 1):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    ours = [OneCycle(steps=steps - 1, rise=rise).at(step) for step in range(steps - 1)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+def test_warmup_stable_decay_is_a_trapezoid():
+    rule = WarmupStableDecay(steps=100, warmup=0.1, decay=0.3, start=0.0, end=0.1)
+    corners = [rule.at(step) for step in (0, 5, 10, 40, 70, 85, 100, 200)]
+    assert corners == pytest.approx([0.0, 0.5, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("rule", [Linear(steps=5), Cosine(steps=5), Polynomial(steps=5), OneCycle(steps=5, end=0.0)])
+def test_a_rule_stays_at_its_end(rule):
+    assert rule.at(5) == rule.at(6) == rule.at(10**9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Constant(-0.1), ValueError, "scale must be finite and 0 or more, got -0.1"),
+        (lambda: Constant(math.nan), ValueError, "scale must be finite and 0 or more, got nan"),
+        (lambda: Cosine(steps=0), ValueError, "steps must be a whole number, 1 or more, got 0"),
+        (lambda: Cosine(steps=10.0), TypeError, "steps must be a whole number, got 10.0"),
+        (lambda: Cosine(steps=True), TypeError, "steps must be a whole number, got True"),
+        (lambda: Cosine(steps=10, end=2.0), ValueError, "end must lie between 0 and 1, got 2.0"),
+        (lambda: Step(milestones=(20, 10)), ValueError, "milestones must be a whole number, 21 or more, got 10"),
+        (lambda: Step(milestones=5), TypeError, "milestones must be a sequence of whole numbers such as"),
+        (lambda: Exponential(factor=1.0), ValueError, "factor must lie strictly between 0 and 1, got 1.0"),
+        (lambda: Polynomial(steps=5, power="2"), TypeError, "power must be a number, got '2'"),
+        (lambda: WarmupStableDecay(steps=5, warmup=0.6, decay=0.6), ValueError, "warmup \\+ decay must lie between 0 and 1"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
