@@ -1,0 +1,47 @@
+"""The order in which examples are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass
+class Batches:
+    """Numbers of rows, drawn without replacement, epoch by epoch.
+
+    The same seed gives the same order, whatever else is random in the process. Rows that do not fill a last batch are left
+    out of that epoch.
+
+    >>> batches = Batches(rows=4, size=2, seed=0)
+    >>> sorted([*batches.draw(), *batches.draw()]) == [0, 1, 2, 3]
+    True
+
+    Attributes:
+        rows: Examples there are, 1 or more.
+        size: Examples in a batch, 1 or more; all of them if there are fewer.
+        seed: Where the order starts from, 0 or more.
+    """
+
+    rows: int
+    size: int
+    seed: int
+    _random: np.random.Generator = field(init=False, repr=False)
+    _left: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.size = min(self.size, self.rows)
+        self._random = np.random.default_rng(self.seed)
+        self._left = np.empty(0, np.int64)
+
+    def draw(self) -> NDArray[np.int64]:
+        """The next batch."""
+        if len(self._left) < self.size:
+            self._left = self._random.permutation(self.rows)
+        batch, self._left = self._left[: self.size], self._left[self.size :]
+        return batch

@@ -1,0 +1,222 @@
+"""Small networks on real data, as problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+
+from surefoot import checks, data
+from surefoot.batches import Batches
+from surefoot.recipes import RECIPES, pick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from surefoot.data import Split
+
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "sgd": partial(optim.SGD, momentum=0.9),
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
+"""Optimizers by name, with PyTorch's defaults but for SGD's momentum of 0.9."""
+
+_CHUNK = 512
+# PyTorch refuses a rate that does not fit into float32, and Adam divides its rate by 0.1 first. Nothing trains at 1e30.
+_LARGEST_RATE = 1e30
+
+
+@dataclass
+class Training:
+    """A network on its way: what `Network.step` changes."""
+
+    model: nn.Module
+    optimizer: optim.Optimizer
+    batches: Batches
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, its data and its optimizer, trained on the mean cross-entropy of a batch.
+
+    Nothing random is shared with the rest of the process: a seed fixes the initial weights and the order of the batches,
+    whatever the rates. `network` makes those of the catalogue.
+
+    Attributes:
+        name: Lower-case words with hyphens.
+        optimizer: One of `OPTIMIZERS`.
+        base: The base rate where nobody names one, 0 or more.
+        steps: The budget in optimizer steps where nobody names one, 1 or more.
+        batch_size: Examples in a batch, 1 or more.
+        data: Returns the same examples at every step; a function of a module, so that problems can be sent to other processes.
+        model: Returns a new model that draws no random numbers once it is made.
+        revision: Goes up whenever earlier runs can no longer be compared with new ones.
+    """
+
+    name: str
+    optimizer: str
+    base: float
+    steps: int
+    batch_size: int
+    data: Callable[[], Split] = field(repr=False)
+    model: Callable[[], nn.Module] = field(repr=False)
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        checks.one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        checks.number("base", self.base, low=0.0)
+        checks.whole("steps", self.steps, low=1)
+        checks.whole("batch_size", self.batch_size, low=1)
+
+    def init(self, seed: int) -> Training:
+        """A training that has not begun."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # Not torch.manual_seed: it would seed the devices, too.
+            model = self.model()
+        optimizer = OPTIMIZERS[self.optimizer](model.parameters(), lr=self.base)
+        return Training(model, optimizer, Batches(len(self.data().train_x), self.batch_size, seed))
+
+    def step(self, run: Training, rate: float) -> tuple[Training, Mapping[str, float]]:
+        """One optimizer step at learning rate `rate`; the loss is the batch's before it, finite or not."""
+        for group in run.optimizer.param_groups:
+            group["lr"] = min(rate, _LARGEST_RATE)
+        examples, rows = self.data(), run.batches.draw()
+        loss = _loss(run.model, examples.train_x[rows], examples.train_y[rows])
+        run.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        run.optimizer.step()
+        return run, {"loss": loss.item()}
+
+    def held_out(self, run: Training) -> float:
+        """The mean cross-entropy of the held-out examples; it leaves the training as it is."""
+        _, _, x, y = self.data()
+        chunks = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]
+        was_training = run.model.training
+        run.model.eval()
+        with torch.no_grad():
+            total = sum(_loss(run.model, x[chunk], y[chunk]).item() * len(x[chunk]) for chunk in chunks)
+        run.model.train(was_training)
+        return total / len(x)
+
+
+def network(name: str, optimizer: str = "sgd", **overrides: Any) -> Network:
+    """A network of the catalogue, such as `network("digits-cnn", "adam", steps=200)`.
+
+    Args:
+        name: One of `RECIPES`.
+        optimizer: One of `OPTIMIZERS`.
+        **overrides: Fields of `Network` that shall differ from the recipe.
+    """
+    recipe = pick(RECIPES, name, optimizer)
+    load, model = _BUILDERS[name]
+    settings = {
+        "base": recipe.bases[optimizer],
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        "data": load,
+        "model": model,
+        "revision": recipe.revision,
+    }
+    return Network(name, optimizer, **{**settings, **overrides})
+
+
+def _loss(model: nn.Module, x: NDArray[Any], y: NDArray[Any]) -> Tensor:
+    """The mean cross-entropy over examples and, in a text, over their characters."""
+    scores = model(torch.from_numpy(x))
+    return cross_entropy(scores.flatten(0, -2), torch.from_numpy(y).long().flatten())
+
+
+def _fashion() -> Split:
+    split = data.fashion_mnist()
+    return split._replace(held_out_x=split.held_out_x[:2000], held_out_y=split.held_out_y[:2000])
+
+
+def _characters() -> Split:
+    """A few of the held-out windows, spread over all held-out modules."""
+    split = data.stdlib_characters(_CONTEXT)
+    every = len(split.held_out_x) // 128
+    few = slice(None, 128 * every, every)
+    return split._replace(held_out_x=split.held_out_x[few], held_out_y=split.held_out_y[few])
+
+
+def _perceptron(inputs: int, hidden: int, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def _digits_cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 4 * 4, 10),
+    )
+
+
+def _fashion_cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 16, 5, padding=2, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 10),
+    )
+
+
+_CONTEXT, _WIDTH, _HEADS, _LAYERS = 64, 64, 4, 2
+
+
+class _Block(nn.Module):
+    """Attention to what came before, then a perceptron; each reads a normalised copy and adds to the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_attention, self.before_perceptron = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
+        self.query_key_value, self.out = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
+        self.perceptron = nn.Sequential(nn.Linear(_WIDTH, 4 * _WIDTH), nn.GELU(), nn.Linear(4 * _WIDTH, _WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query_key_value(self.before_attention(x)).unflatten(-1, (3, _HEADS, -1))
+        query, key, value = heads.movedim(-3, 0).transpose(-3, -2)
+        attended = scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.out(attended.transpose(-3, -2).flatten(-2))
+        y: Tensor = x + self.perceptron(self.before_perceptron(x))
+        return y
+
+
+class _Transformer(nn.Module):
+    """Codes of characters to scores of the next ones, with learned positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(data.VOCABULARY, _WIDTH)
+        self.positions = nn.Parameter(torch.zeros(_CONTEXT, _WIDTH))
+        self.blocks = nn.Sequential(*(_Block() for _ in range(_LAYERS)))
+        self.scores = nn.Sequential(nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, data.VOCABULARY))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        scores: Tensor = self.scores(self.blocks(self.characters(codes.long()) + self.positions))
+        return scores
+
+
+_BUILDERS: dict[str, tuple[Callable[[], Split], Callable[[], nn.Module]]] = {
+    "digits-mlp": (data.digits, partial(_perceptron, 64, 64, 10)),
+    "digits-cnn": (data.digits, _digits_cnn),
+    "breast-cancer-mlp": (data.breast_cancer, partial(_perceptron, 30, 32, 2)),
+    "wine-mlp": (data.wine, partial(_perceptron, 13, 32, 3)),
+    "fashion-cnn": (_fashion, _fashion_cnn),
+    "stdlib-gpt": (_characters, _Transformer),
+}
