@@ -1,6 +1,7 @@
 """Greedy and its relatives by example."""
 
 import math
+import random
 
 import pytest
 
@@ -48,8 +49,9 @@ def test_the_window_averages_the_last_losses():
 
 
 def test_a_window_sees_the_trend_through_noise():
-    noisy = [10.0 - 0.1 * step + (1.0 if step % 2 else -1.0) for step in range(40)]
-    plain, smooth = Greedy(patience=1), Greedy(patience=1, window=10)
+    noise = random.Random(0)
+    noisy = [10.0 - 0.1 * step + noise.gauss(0.0, 1.0) for step in range(80)]
+    plain, smooth = Greedy(patience=2), Greedy(patience=2, window=20)
     assert scales(plain, noisy)[-1] < 1.0 < scales(smooth, noisy)[-1]
 
 

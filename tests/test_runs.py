@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +62,10 @@ def test_a_run_is_kept_once(tmp_path):
 
 def test_a_key_changes_with_everything_that_determines_a_run():
     other = ("hill", 2, "adam", {"is": "Constant", "scale": 0.5}, 0.2, 101, 6, 1, "0.2.0")
-    keys = {dataclasses.replace(TRIAL, **{field.name: value}).key for field, value in zip(dataclasses.fields(TRIAL), other)}
+    keys = {
+        dataclasses.replace(TRIAL, **{field.name: value}).key
+        for field, value in zip(dataclasses.fields(TRIAL), other, strict=True)
+    }
     assert len(keys | {TRIAL.key}) == 1 + len(other)
 
 
@@ -128,7 +132,7 @@ def test_writers_that_are_killed_leave_whole_runs_only(tmp_path):
                 store.add(a_run(seed, steps=20_000))
                 print(seed, flush=True)
     """)
-    path, environment = tmp_path / "runs.sqlite", {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    path, environment = tmp_path / "runs.sqlite", {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     acknowledged = 0
     for _ in range(4):
         with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True, env=environment) as writer:

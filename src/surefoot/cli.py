@@ -143,7 +143,7 @@ def policies(*, as_json: JsonOption = False) -> None:
 @app.command()
 def problems(*, as_json: JsonOption = False) -> None:
     """List the problems that policies can be compared on."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"problem": name, "description": recipe.description, "steps": recipe.steps, "optimizers": list(recipe.bases)}
         for name, recipe in catalogue.PROBLEMS.items()
     ]

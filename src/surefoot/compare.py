@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from surefoot import __version__, catalogue, checks, lineup, spec, stats
+from surefoot import catalogue, checks, lineup, spec, stats
 from surefoot.loop import train
 from surefoot.runs import Run, Store, Trial, evaluation_steps
 from surefoot.workers import in_processes
@@ -74,7 +76,7 @@ def plan(
         checks.number("rate", rate)
         if rate <= 0.0:
             raise ValueError(f"rate must be above 0, got {rate}")
-    cells = {}
+    cells, made_with = {}, versions()
     for problem in problems:
         for optimizer in optimizers:
             made = catalogue.problem(problem, optimizer)
@@ -82,12 +84,22 @@ def plan(
             made_for = {label: spec.to_dict(lineup.enter(label, budget)) for label in policies}
             cells[problem, optimizer] = {
                 label: [
-                    Trial(problem, made.revision, optimizer, policy, base, budget, EVALUATIONS, seed, __version__)
+                    Trial(problem, made.revision, optimizer, policy, base, budget, EVALUATIONS, seed, made_with)
                     for seed in range(seeds)
                 ]
                 for label, policy in made_for.items()
             }
     return Plan(cells)
+
+
+def versions() -> str:
+    """What a run depends on besides its trial: runs of other versions are not comparable with these.
+
+    The Python version counts because its standard library is the text that `stdlib-gpt` learns.
+    """
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("surefoot", "torch", "numpy"))]
+    )
 
 
 def run_trial(trial: Trial) -> Run:
@@ -108,7 +120,7 @@ def run_trial(trial: Trial) -> Run:
         steps = np.array(rows, dtype=np.float32).reshape(-1, 3)
         held_out = np.array(evaluations, dtype=np.float32).reshape(-1, 2)
     is_whole = len(held_out) == len(evaluation_steps(trial.steps, trial.evaluations)) and np.isfinite(held_out).all()
-    status = "finished" if is_whole else "diverged"
+    status: Literal["finished", "diverged"] = "finished" if is_whole else "diverged"
     seconds = perf_counter() - began
     return Run(trial, steps[:, 1], steps[:, 2], held_out[:, 0], held_out[:, 1], status, seconds)
 

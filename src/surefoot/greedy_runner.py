@@ -132,7 +132,7 @@ class GreedyRunner:
         self._sum += value
         self._count += 1
         self._place = place = place + 1
-        mean = (self._tails[place] + self._sum) / (self._count if self._count < width else width)  # noqa: FURB136 - a call costs
+        mean: float = (self._tails[place] + self._sum) / (self._count if self._count < width else width)  # noqa: FURB136 - a call costs
         if place == width:
             self._place, self._tails, self._sum = 0, _tails(self._block), 0.0
         return mean

@@ -69,7 +69,7 @@ def enter(entry: str, steps: int) -> Policy[Any]:
     return replace(policy, **_settings(entry, policy)) if bracket or settings else policy  # type: ignore[no-any-return]
 
 
-def label(policy: Policy[Any], steps: int) -> str:
+def label(policy: Any, steps: int) -> str:
     """The shortest entry that asks for this policy, or else what it says of itself.
 
     >>> label(Greedy(patience=5), steps=100)
@@ -78,7 +78,7 @@ def label(policy: Policy[Any], steps: int) -> str:
     for name, make in LINEUP.items():
         usual: Any = make(steps)
         if type(usual) is type(policy):
-            pairs = ((field.name, getattr(policy, field.name)) for field in fields(usual))
+            pairs = ((field.name, getattr(policy, field.name)) for field in fields(policy))
             settings = ", ".join(f"{key}={value!r}" for key, value in pairs if value != getattr(usual, key))
             return f"{name}({settings})" if settings else name
     return repr(policy)

@@ -52,7 +52,7 @@ class Trial:
         steps: The budget in optimizer steps.
         evaluations: How many times the held-out loss is taken on the way, evenly spaced, the last one at the end.
         seed: Seed of initialisation and batch order.
-        version: The version of surefoot that trains.
+        version: The versions of surefoot and of what it trains with.
     """
 
     problem: str
