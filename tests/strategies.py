@@ -93,10 +93,10 @@ odd = st.sampled_from([float("nan"), float("inf"), -float("inf")])
 finite_losses = st.lists(dyadic, min_size=1, max_size=60)
 losses = st.lists(dyadic | odd, min_size=1, max_size=60)
 EXAMPLES: list[object] = [
-    Greedy(factor=0.5, patience=1),
+    Greedy(factor=0.5, patience=1, window=1),
     Greedy(factor=0.8, patience=0, window=3, raise_stage=2, cut_stage=1, reset_after=2, min_scale=0.5, max_scale=4.0),
     Greedy(factor=0.8, patience=1, window=2, raise_stage=2, cut_stage=2, stage="hold", mode="max", threshold=0.1),
-    Greedy(factor=0.8, patience=0, threshold=0.25, threshold_mode="absolute"),
+    Greedy(factor=0.8, patience=0, window=1, threshold=0.25, threshold_mode="absolute"),
     Plateau(factor=0.5, patience=1, cooldown=2),
     Constant(0.5),
     Step(milestones=(5, 9), factor=0.1),
@@ -108,9 +108,9 @@ EXAMPLES: list[object] = [
     Polynomial(steps=20, power=2.0),
     OneCycle(steps=20),
     WarmupStableDecay(steps=20),
-    Clip(Greedy(factor=0.5, patience=0), max_scale=2.0),
+    Clip(Greedy(factor=0.5, patience=0, window=1), max_scale=2.0),
     Warmup(Greedy(factor=0.5, patience=0, window=2), steps=4),
-    Every(Greedy(factor=0.5, patience=0), steps=3),
-    Then(Greedy(factor=0.5, patience=0), Linear(steps=10), after=8, carry=True),
+    Every(Greedy(factor=0.5, patience=0, window=1), steps=3),
+    Then(Greedy(factor=0.5, patience=0, window=1), Linear(steps=10), after=8, carry=True),
     Then(Linear(steps=4, start=0.1, end=1.0), Plateau(factor=0.5, patience=1), after=4),
 ]

@@ -1,5 +1,6 @@
 """Greedy and its relatives by example."""
 
+import functools
 import math
 import random
 
@@ -7,6 +8,7 @@ import pytest
 
 from surefoot import Clip, Constant, Every, Greedy, Plateau, Then, Warmup, schedule
 
+raw = functools.partial(Greedy, window=1)
 UP, DOWN = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [9.0] * 6
 
 
@@ -15,30 +17,30 @@ def scales(policy, values):
 
 
 def test_patience_counts_losses_in_a_row():
-    policy = Greedy(factor=0.5, patience=1)
+    policy = raw(factor=0.5, patience=1)
     assert scales(policy, [9.0, 8.0, 7.0, 6.0]) == [1.0, 2.0, 2.0, 4.0]
     assert scales(policy, [9.0, 9.0, 8.0, 8.0, 7.0, 7.0]) == [1.0] * 6
 
 
 def test_a_stage_goes_on_raising_even_if_the_trend_reverses():
-    policy = Greedy(factor=0.5, patience=0, raise_stage=2, max_scale=100.0)
+    policy = raw(factor=0.5, patience=0, raise_stage=2, max_scale=100.0)
     assert scales(policy, [9.0, 10.0, 10.0, 10.0]) == [2.0, 4.0, 8.0, 4.0]
 
 
 def test_a_stage_goes_on_cutting_even_if_the_trend_reverses():
-    policy = Greedy(factor=0.5, patience=0, cut_stage=2)
+    policy = raw(factor=0.5, patience=0, cut_stage=2)
     assert scales(policy, [9.0, 10.0, 8.0, 7.0, 6.0]) == [2.0, 1.0, 0.5, 0.25, 0.5]
 
 
 def test_a_held_stage_bars_the_same_move_but_not_the_opposite_one():
-    policy = Greedy(factor=0.5, patience=0, raise_stage=2, stage="hold")
+    policy = raw(factor=0.5, patience=0, raise_stage=2, stage="hold")
     assert scales(policy, UP) == [2.0, 2.0, 2.0, 4.0, 4.0, 4.0]
     assert scales(policy, [9.0, 10.0]) == [2.0, 1.0]
 
 
 def test_the_best_is_kept_up_to_date_in_a_stage():
     for stage in ("continue", "hold"):
-        *_, state = schedule(Greedy(patience=0, raise_stage=3, stage=stage), [9.0, 5.0])
+        *_, state = schedule(raw(patience=0, raise_stage=3, stage=stage), [9.0, 5.0])
         assert state.best == 5.0
 
 
@@ -51,7 +53,7 @@ def test_the_window_averages_the_last_losses():
 def test_a_window_sees_the_trend_through_noise():
     noise = random.Random(0)
     noisy = [10.0 - 0.1 * step + noise.gauss(0.0, 1.0) for step in range(80)]
-    plain, smooth = Greedy(patience=2), Greedy(patience=2, window=20)
+    plain, smooth = raw(patience=2), Greedy(patience=2, window=20)
     assert scales(plain, noisy)[-1] < 1.0 < scales(smooth, noisy)[-1]
 
 
@@ -62,38 +64,38 @@ def test_one_huge_loss_leaves_the_window_with_its_last_step():
 
 
 def test_a_minus_infinite_loss_is_no_unbeatable_best():
-    *_, state = schedule(Greedy(), [3.0, -math.inf, 2.0])
+    *_, state = schedule(raw(), [3.0, -math.inf, 2.0])
     assert state.best == 2.0
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1.0), ("max", -1.0)])
 def test_a_relative_threshold_asks_for_more_below_zero_too(mode, sign):
-    policy = Greedy(factor=0.5, patience=0, threshold=0.1, mode=mode)
+    policy = raw(factor=0.5, patience=0, threshold=0.1, mode=mode)
     assert scales(policy, [sign * -10.0, sign * -10.5]) == [2.0, 1.0]
     assert scales(policy, [sign * -10.0, sign * -11.5]) == [2.0, 4.0]
 
 
 def test_an_absolute_threshold_is_in_the_units_of_the_loss():
-    policy = Greedy(factor=0.5, patience=0, threshold=1.0, threshold_mode="absolute")
+    policy = raw(factor=0.5, patience=0, threshold=1.0, threshold_mode="absolute")
     assert scales(policy, [-3.0, -4.0]) == [2.0, 1.0]
     assert scales(policy, [-3.0, -4.5]) == [2.0, 4.0]
 
 
 def test_limits_are_multiples_of_the_base_rate():
-    policy = Greedy(factor=0.5, patience=0, min_scale=0.3, max_scale=3.0)
+    policy = raw(factor=0.5, patience=0, min_scale=0.3, max_scale=3.0)
     assert scales(policy, UP)[-1] == 3.0
     assert scales(policy, DOWN)[-1] == 0.3
 
 
 def test_after_a_reset_the_scale_climbs_back_by_one_factor_a_step():
-    policy = Greedy(factor=0.5, patience=0, min_scale=0.25, reset_after=2)
+    policy = raw(factor=0.5, patience=0, min_scale=0.25, reset_after=2)
     path = scales(policy, [-1.0, *DOWN])
     assert path == [2.0, 1.0, 0.5, 0.25, 0.25, 0.25, 0.5]
     assert scales(policy, [-1.0, *DOWN, 9.0, 9.0, 8.0])[-3:] == [1.0, 0.5, 1.0]
 
 
 def test_max_mode_raises_on_a_rising_accuracy():
-    assert scales(Greedy(factor=0.5, patience=0, mode="max"), [0.5, 0.6, 0.7]) == [2.0, 4.0, 8.0]
+    assert scales(raw(factor=0.5, patience=0, mode="max"), [0.5, 0.6, 0.7]) == [2.0, 4.0, 8.0]
 
 
 def test_plateau_rests_after_a_cut():
@@ -101,27 +103,27 @@ def test_plateau_rests_after_a_cut():
 
 
 def test_clip_does_not_wind_up():
-    clipped = Clip(Greedy(factor=0.5, patience=0), max_scale=2.0)
+    clipped = Clip(raw(factor=0.5, patience=0), max_scale=2.0)
     assert scales(clipped, [*UP, 9.0]) == [2.0] * 6 + [1.0]
 
 
 def test_a_warmed_up_policy_sees_no_loss_of_the_ramp():
-    *_, state = schedule(Warmup(Greedy(patience=0), steps=3), [1.0, 1.0, 1.0, 5.0])
+    *_, state = schedule(Warmup(raw(patience=0), steps=3), [1.0, 1.0, 1.0, 5.0])
     assert state.inner.best == 5.0
 
 
 def test_every_hands_on_the_mean_of_the_finite_losses():
-    *_, state = schedule(Every(Greedy(), steps=3), [2.0, math.nan, 4.0])
+    *_, state = schedule(Every(raw(), steps=3), [2.0, math.nan, 4.0])
     assert state.inner.best == 3.0
 
 
 def test_every_hands_on_nothing_if_no_loss_was_finite():
-    *_, state = schedule(Every(Greedy(), steps=2), [math.nan, math.inf])
-    assert state.inner == Greedy().init()
+    *_, state = schedule(Every(raw(), steps=2), [math.nan, math.inf])
+    assert state.inner == raw().init()
 
 
 def test_the_second_policy_starts_fresh():
-    *_, state = schedule(Then(Greedy(), Greedy(), after=2), [1.0, 1.0, 5.0])
+    *_, state = schedule(Then(raw(), raw(), after=2), [1.0, 1.0, 5.0])
     assert state.second.best == 5.0
 
 

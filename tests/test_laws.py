@@ -66,6 +66,20 @@ def test_resuming_at_any_cut_equals_never_stopping(policy, values, data):
     assert resumed == [whole.advance(value) for value in values][cut:]
 
 
+@given(greedy(), st.lists(st.floats(-1e3, 1e3), max_size=60), st.data())
+def test_resuming_is_exact_to_the_last_bit_for_any_losses(policy, values, data):
+    cut = data.draw(st.integers(0, len(values)))
+    whole, first = runner(policy), runner(policy)
+    for value in values[:cut]:
+        whole.advance(value)
+        first.advance(value)
+    second = runner(policy, first.state)
+    for value in values[cut:]:
+        whole.advance(value)
+        second.advance(value)
+    assert second.state == whole.state
+
+
 @given(policies, losses)
 def test_the_fast_runner_equals_the_fold(policy, values):
     fast, path = runner(policy), []

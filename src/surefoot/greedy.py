@@ -41,17 +41,21 @@ class Greedy:
     """Raise the rate while the loss keeps improving, lower it when it stops.
 
     A loss counts as better if it beats the best so far by more than `threshold`. After more than `patience` better losses in
-    a row the scale is divided by `factor`; after as many others it is multiplied by it. Made to be fed with the training loss
-    of every optimizer step. A loss that is not finite is forgotten: it leaves the state as it was.
+    a row the scale is divided by `factor`; after as many others it is multiplied by it. A loss that is not finite is
+    forgotten: it leaves the state as it was.
+
+    Made to be fed with the noisy training loss of every optimizer step, so losses are averaged before they are compared. Fed
+    with a held-out loss once an epoch, take `window=1`.
 
     >>> from surefoot import schedule
-    >>> [state.scale for state in schedule(Greedy(factor=0.5, patience=0), [3.0, 2.0, 4.0])]
+    >>> [state.scale for state in schedule(Greedy(factor=0.5, patience=0, window=1), [3.0, 2.0, 4.0])]
     [1.0, 2.0, 4.0, 2.0]
 
     Attributes:
         factor: Step of the scale, strictly between 0 and 1; 0.95 changes it by about 5%.
         patience: Losses in a row to wait through before acting, 0 or more.
-        window: Losses that are averaged before they are compared, 1 (no smoothing) or more.
+        window: Losses that are averaged before they are compared, 1 (no smoothing) or more; the mean of those there are, until
+            there are that many.
         threshold: How much better than the best a loss must be, 0 or more: a fraction of the best loss's magnitude, or a
             difference in the loss's own units.
         threshold_mode: `"relative"` or `"absolute"`. Both work for negative losses.
@@ -74,7 +78,7 @@ class Greedy:
 
     factor: float = 0.95
     patience: int = 10
-    window: int = 1
+    window: int = 50
     threshold: float = 1e-6
     threshold_mode: improvement.ThresholdMode = "relative"
     raise_stage: int = 0

@@ -1,4 +1,7 @@
-"""`Greedy` on plain floats, fast: the twin of `Greedy.update`, held equal to it by a law in the tests."""
+"""`Greedy` on plain floats, fast: the twin of `Greedy.update`, held equal to it by a law in the tests.
+
+Means of the window may differ in their last bit, because their sums are formed in another order.
+"""
 
 from __future__ import annotations
 
