@@ -57,7 +57,7 @@ def test_the_first_floor_adds_numpy(room):
 def test_importing_surefoot_imports_no_framework():
     import subprocess
 
-    heavy = "torch jax sklearn typer altair numpy"
+    heavy = "torch jax sklearn typer vl_convert numpy"
     code = f"import sys, surefoot; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
