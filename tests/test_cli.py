@@ -57,7 +57,7 @@ def test_what_can_be_named_is_listed(command, names):
         (["--problem", "wine-mlp", "--seeds", "0"], "surefoot: seeds must be a whole number, 1 or more, got 0"),
         (["--problem", ","], "surefoot: name at least one problem"),
         ([], "Missing option"),
-        (["--problem", "wine-mlp", "--rate", "fast"], "'fast'"),
+        (["--problem", "wine-mlp", "--rate", "fast"], "Invalid value for '--rate'"),
     ],
 )
 def test_a_mistake_is_answered_in_a_sentence_and_nothing_is_written(words, sentence, tmp_path, monkeypatch):

@@ -157,6 +157,33 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, undisturb
 
 
 @needs_proc
+def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+    slow = [
+        "compare",
+        "--problem",
+        "stdlib-gpt",
+        "--policy",
+        "constant",
+        "--seeds",
+        "4",
+        "--workers",
+        "2",
+        "--steps",
+        "1000000",
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "surefoot", *slow], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while len(children(process)) < 4 and time.monotonic() < until:  # The tracker, the forkserver and two workers.
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert "Finishing the runs that are under way" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.strip() == "Stopped. 0 runs are kept in surefoot-runs.sqlite; the same command goes on from there."
+
+
+@needs_proc
 def test_a_killed_worker_costs_only_what_it_was_doing(tmp_path, undisturbed):
     process = started(tmp_path)
     _server, *workers = children(process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -99,7 +100,7 @@ def demo(
     if fashion_mnist_available():
         problems.append("fashion-cnn")
     else:
-        err.print("Without Fashion-MNIST: it comes with the Debian package dataset-fashion-mnist.")
+        _say("Without Fashion-MNIST: it comes with the Debian package dataset-fashion-mnist.")
     with _failing():
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(problems, ["sgd"], DEMO_POLICIES, seeds=3)
@@ -173,7 +174,7 @@ def _train(planned: Plan, store: Store, workers: int) -> None:
     trials = planned.trials
     there = sum(trial in store for trial in trials)
     if there:
-        err.print(f"{there} of {len(trials)} runs are in {store.path} already.")
+        _say(f"{there} of {len(trials)} runs are in {store.path} already.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task("Training", total=len(trials), completed=there)
@@ -185,23 +186,25 @@ def _train(planned: Plan, store: Store, workers: int) -> None:
                 line = f"{trial.problem}, {trial.optimizer}, {name}, seed {trial.seed}: {run.status} in {run.seconds:.1f} s"
                 progress.update(task, description=line)
                 if not err.is_terminal:
-                    err.print(f"{there}/{len(trials)} {line}", highlight=False)
+                    _say(f"{there}/{len(trials)} {line}")
         except KeyboardInterrupt:
             progress.stop()
-            err.print(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
-            store.close()
-            sys.stderr.flush()
-            os._exit(STOPPED)  # An orderly exit would wait for what the workers are doing.
+            _say(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
+            raise typer.Exit(STOPPED) from None
 
 
 def _say_stopping() -> None:
-    err.print("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
+    _say("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
+
+
+def _say(sentence: str) -> None:
+    err.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -> None:
     from surefoot.report import write
 
-    command = "surefoot " + " ".join(sys.argv[1:])
+    command = shlex.join(["surefoot", *sys.argv[1:]])
     with _failing():
         write(page, cells, title="Learning-rate schedules compared", command=command)
     if as_json:
@@ -276,10 +279,12 @@ def _failing() -> Iterator[None]:
     """A failure on the way is told in one sentence."""
     try:
         yield
+    except typer.Exit:  # A RuntimeError, too.
+        raise
     except (RuntimeError, OSError, ImportError) as error:
         _leave(error, FAILED)
 
 
 def _leave(error: Exception, code: int) -> None:
-    err.print(f"surefoot: {error}", highlight=False, markup=False, soft_wrap=True)
+    _say(f"surefoot: {error}")
     raise typer.Exit(code) from error

@@ -119,7 +119,7 @@ def run_trial(trial: Trial) -> Run:
     with np.errstate(over="ignore"):  # A loss beyond float32 is kept as infinite.
         steps = np.array(rows, dtype=np.float32).reshape(-1, 3)
         held_out = np.array(evaluations, dtype=np.float32).reshape(-1, 2)
-    is_whole = len(held_out) == len(evaluation_steps(trial.steps, trial.evaluations)) and np.isfinite(held_out).all()
+    is_whole = len(steps) == trial.steps and np.isfinite(steps).all() and np.isfinite(held_out).all()
     status: Literal["finished", "diverged"] = "finished" if is_whole else "diverged"
     seconds = perf_counter() - began
     return Run(trial, steps[:, 1], steps[:, 2], held_out[:, 0], held_out[:, 1], status, seconds)

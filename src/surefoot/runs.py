@@ -85,7 +85,7 @@ class Run:
         rate: Learning rate of each step; shape (steps made,).
         held_out_step: Steps made when the held-out loss was taken; shape (evaluations made,).
         held_out: Held-out loss; shape (evaluations made,).
-        status: `"finished"`, or `"diverged"` if a loss was not finite: the run was stopped there.
+        status: `"finished"`, or `"diverged"` if a loss was not finite (or beyond float32, the precision that is kept).
         seconds: Wall-clock time of the training.
     """
 

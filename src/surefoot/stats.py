@@ -73,7 +73,12 @@ def final_loss(run: Run) -> float:
 
 
 def steps_to(run: Run, target: float) -> float:
-    """The number of steps after which the held-out loss was first taken at or below `target`, infinite if never."""
+    """The number of steps after which the held-out loss was first taken at or below `target`, infinite if never.
+
+    A run that diverged has missed the target, wherever it had been before.
+    """
+    if run.status == "diverged":
+        return inf
     hits = run.held_out_step[run.held_out <= target]
     return float(hits[0]) if len(hits) else inf
 

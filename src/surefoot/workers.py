@@ -57,6 +57,7 @@ def _in_one_pool(
     function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None]
 ) -> Iterator[tuple[T, U]]:
     context = multiprocessing.get_context("forkserver")
+    others = set(multiprocessing.active_children())
     context.set_forkserver_preload(["surefoot.networks"])  # PyTorch is imported once, not once per worker.
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
     futures = {pool.submit(function, item): item for item in items}
@@ -76,6 +77,9 @@ def _in_one_pool(
                 yield futures[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if pending:  # Nobody waits for these any more, and an orderly exit of this process would.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
     if is_interrupted:
         raise KeyboardInterrupt
 
