@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from docutils.nodes import SkipNode, Text, field_name
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.addnodes import literal_strong
+from sphinx.addnodes import desc, desc_annotation, literal_strong
 
 import surefoot
 
@@ -62,6 +62,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _as_in_markdown, priority=400)  # Napoleon's is 500.
     app.connect("autodoc-process-docstring", _join_names, priority=600)
     app.connect("doctree-read", _name_fields)
+    app.connect("doctree-read", _hide_values)
 
 
 def _draw(app: Sphinx) -> None:
@@ -118,3 +119,11 @@ def _name_fields(_app: Sphinx, doctree: nodes.document) -> None:
         name[:] = [Text(name.astext().replace(",", ", "))]
     for name in doctree.findall(field_name):
         name[:] = [Text(name.astext().replace("Variables", "Attributes"))]
+
+
+def _hide_values(_app: Sphinx, doctree: nodes.document) -> None:
+    """A table's rows and a function's address in memory say nothing that its description does not."""
+    for data in doctree.findall(lambda node: isinstance(node, desc) and node["objtype"] == "data"):
+        for part in list(data[0].findall(desc_annotation)):
+            if part.astext().startswith(" = "):
+                part.parent.remove(part)
