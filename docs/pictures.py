@@ -1,0 +1,100 @@
+"""The policies' pictures, drawn from the policies themselves whenever the documentation is built."""
+
+from __future__ import annotations
+
+from math import exp
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from surefoot import (
+    Clip,
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Every,
+    Exponential,
+    Greedy,
+    Linear,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    Step,
+    Then,
+    Warmup,
+    WarmupStableDecay,
+)
+from surefoot.pictures import policy_picture, theme, vega
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEPS, STALL, SPIKE = 600, 200, 330
+WIDTH, HEIGHT = 560, 200
+
+OF_TIME: dict[str, dict[str, Any]] = {
+    "constant": {"Constant()": Constant(), "Constant(0.3)": Constant(0.3)},
+    "step": {"Step(milestones=(300, 450))": Step(milestones=(300, 450))},
+    "exponential": {"Exponential(0.99)": Exponential(0.99), "Exponential(0.995)": Exponential(0.995)},
+    "linear": {"Linear(600)": Linear(600), "Linear(400, end=0.2)": Linear(400, end=0.2)},
+    "cosine": {"Cosine(600)": Cosine(600), "Cosine(400, end=0.2)": Cosine(400, end=0.2)},
+    "cosine-restarts": {"CosineRestarts(200)": CosineRestarts(200), "growth=2": CosineRestarts(86, growth=2, end=0.1)},
+    "polynomial": {f"power={power}": Polynomial(600, power=power) for power in (0.5, 1.0, 2.0, 4.0)},
+    "one-cycle": {"OneCycle(600)": OneCycle(600)},
+    "warmup-stable-decay": {"WarmupStableDecay(600)": WarmupStableDecay(600)},
+    "warmup": {"Warmup(Cosine(540), 60)": Warmup(Cosine(540), 60), "Cosine(600)": Cosine(600)},
+}
+"""By page, policies that do not look at the loss."""
+
+_greedy = Greedy(factor=0.9, patience=5)
+OF_LOSS: dict[str, dict[str, Any]] = {
+    "greedy": {"Greedy()": Greedy(), "Greedy(window=1)": Greedy(window=1)},
+    "plateau": {"Plateau(factor=0.5, patience=30)": Plateau(factor=0.5, patience=30)},
+    "clip": {"greedy": _greedy, "Clip(greedy, 0.5, 1.5)": Clip(_greedy, 0.5, 1.5)},
+    "every": {"Plateau(0.5, 10)": Plateau(0.5, 10), "Every(Plateau(0.5, 2), 20)": Every(Plateau(0.5, 2), 20)},
+    "then": {"Then(greedy, Linear(200), 400, carry=True)": Then(Greedy(), Linear(200), 400, carry=True)},
+}
+"""By page, policies that do."""
+
+
+def losses(seed: int = 0) -> list[float]:
+    """A made-up loss with noise: it falls, stalls, spikes and falls again."""
+    noise = Random(seed)  # noqa: S311 - noise, not secrets
+    return [_trend(step) * exp(noise.gauss(0.0, 0.04)) for step in range(STEPS)]
+
+
+def _trend(step: int) -> float:
+    falling = 0.6 + 1.8 * exp(-min(step, STALL) / 60)
+    spike = 1.5 * exp(-(step - SPIKE) / 15) if step >= SPIKE else 0.0
+    again = 0.4 * (1.0 - exp(-max(step - SPIKE - 30, 0) / 80))
+    return falling + spike - again
+
+
+def loss_picture() -> str:
+    """The made-up loss against the step, as SVG on white."""
+    points = [{"step": step, "loss": loss} for step, loss in enumerate(losses())]
+    axis = {"title": "optimizer step", "grid": False, "tickCount": 6}
+    x = {"field": "step", "type": "quantitative", "scale": {"domain": [0, STEPS], "nice": False}, "axis": axis}
+    specification = {
+        "data": {"values": points},
+        "mark": {"type": "line", "strokeWidth": 1.2, "color": "#7a7a7a"},
+        "encoding": {"x": x, "y": {"field": "loss", "type": "quantitative", "axis": {"title": "loss", "format": ".1f"}}},
+        "width": WIDTH,
+        "height": HEIGHT // 2,
+        "padding": 8,
+        "config": {**theme(), "background": "white"},
+    }
+    svg: str = vega().vegalite_to_svg(specification)
+    return svg
+
+
+def draw(folder: Path) -> None:
+    """Write one picture per policy into a folder, and the loss that the loss-driven ones are fed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {page: policy_picture(policies, STEPS, width=WIDTH, height=HEIGHT) for page, policies in OF_TIME.items()}
+    for page, policies in OF_LOSS.items():
+        drawn[page] = policy_picture(policies, STEPS, losses(), width=WIDTH, height=HEIGHT)
+    drawn["loss"] = loss_picture()
+    for page, svg in drawn.items():
+        file = folder / f"{page}.svg"
+        if not file.exists() or file.read_text("utf-8") != svg:  # Sphinx reads pages again whose pictures were touched.
+            file.write_text(svg, "utf-8")
