@@ -112,6 +112,9 @@ def report(
     store: Annotated[Path, typer.Argument(help="A file of runs that `surefoot compare` made.", dir_okay=False)],
     *,
     page: PageOption = Path("surefoot-report.html"),
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Folder for the two main plots of each cell, as SVG.", file_okay=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw the page again from all the runs in a store."""
@@ -124,6 +127,8 @@ def report(
             cells = collect(runs)
         if not cells:
             raise ValueError(f"{store} holds no runs to compare")
+    if pictures is not None:
+        _draw(cells, pictures)
     _present(cells, page=page, store=store, as_json=as_json)
 
 
@@ -160,7 +165,7 @@ def problems(*, as_json: JsonOption = False) -> None:
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:
     from surefoot.compare import judge
 
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or os.cpu_count() or 1
     with _failing():
         with Store(store) as runs:
             _train(planned, runs, workers)
@@ -214,6 +219,15 @@ def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -
     for cell in cells:
         out.print(_cell_table(cell))
     out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
+
+
+def _draw(cells: Sequence[Cell], folder: Path) -> None:
+    from surefoot.pictures import picture
+
+    with _failing():
+        folder.mkdir(parents=True, exist_ok=True)
+        for cell in cells:
+            (folder / f"{cell.problem}-{cell.optimizer}.svg").write_text(picture(cell), "utf-8")
 
 
 def _cell_table(cell: Cell) -> Table:

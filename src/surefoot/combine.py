@@ -44,8 +44,8 @@ class ThenState(NamedTuple):
 class Clip:
     """Keep another policy's scale within limits.
 
-    The policy is told of the limit: its own scale is set back too, so that it does not wind up outside and need as long to
-    come back.
+    A policy that builds its next scale on its last, such as `Greedy`, is told of the limit: its own scale is set back too, so
+    that it does not wind up outside and need as long to come back. Inside `Warmup`, `Every` and `Then` it is not.
 
     >>> from surefoot import Greedy, schedule
     >>> clipped = Clip(Greedy(factor=0.5, patience=0), max_scale=2.0)

@@ -41,7 +41,7 @@ class Greedy:
     """Raise the rate while the loss keeps improving, lower it when it stops.
 
     A loss counts as better if it beats the best so far by more than `threshold`. After more than `patience` better losses in
-    a row the scale is divided by `factor`; after as many others it is multiplied by it. A loss that is not finite is
+    a row the scale is divided by `factor`; after as many others in a row it is multiplied by it. A loss that is not finite is
     forgotten: it leaves the state as it was.
 
     Made to be fed with the noisy training loss of every optimizer step, so losses are averaged before they are compared. Fed

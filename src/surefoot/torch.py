@@ -28,7 +28,7 @@ class PolicyLR(LRScheduler):
     Call `step(loss)` after every optimizer step, or `observe(loss)` for every micro-batch and then `step()`, which takes the
     mean of what was observed. Each parameter group keeps its own base rate, `group["initial_lr"]`, and its rate is that times
     the policy's scale, so that the ratios between groups never change. A group that is added later takes the rate it was added
-    with as its base, and follows from the next change on. A rate that is a tensor is filled in place.
+    with as its base, and follows from the next step on. A rate that is a tensor is filled in place.
 
     While nothing changes, a step costs the same whatever the number of groups is. A loss on an accelerator stays there if the
     rates are tensors on the same device; otherwise it is read, which waits for the device.

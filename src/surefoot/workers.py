@@ -56,7 +56,8 @@ def in_processes(
 def _in_one_pool(
     function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None]
 ) -> Iterator[tuple[T, U]]:
-    context = multiprocessing.get_context("forkserver")
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     others = set(multiprocessing.active_children())
     context.set_forkserver_preload(["surefoot.networks"])  # PyTorch is imported once, not once per worker.
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
