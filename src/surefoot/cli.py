@@ -235,7 +235,7 @@ def _cell_table(cell: Cell) -> Table:
     table = _table("policy", "held-out loss", "±", f"vs {cell.reference}", "steps to target", "diverged")
     table.title = f"{cell.problem}, {cell.optimizer}, base rate {cell.base:g}, {cell.steps} steps, {seeds} seeds, untuned"
     table.caption = (
-        f"Final loss: mean of the last 3 evaluations. Target: {cell.target:.4g}, 1.02 x the median {cell.reference}."
+        f"Final loss: mean of the last 3 evaluations. Target: {cell.target:#.4g}, 1.02 x the median {cell.reference}."
     )
     for column in table.columns[1:]:
         column.justify = "right"
@@ -245,8 +245,8 @@ def _cell_table(cell: Cell) -> Table:
 
 
 def _figures(row: Summary) -> list[str]:
-    final = f"{row.final:.4g}" if isfinite(row.final) else "-"
-    spread = f"{row.spread:.2g}" if isfinite(row.spread) else "-"
+    final = f"{row.final:#.4g}" if isfinite(row.final) else "-"
+    spread = f"{row.spread:#.2g}" if isfinite(row.spread) else "-"
     versus = f"{row.versus:+.1%}" if isfinite(row.versus) else "-"
     steps = f"{row.steps_to_target:.0f}" if isfinite(row.steps_to_target) else "missed"
     return [final, spread, versus, steps, f"{row.diverged} of {row.runs}" if row.diverged else "-"]
