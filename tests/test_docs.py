@@ -14,7 +14,7 @@ import surefoot
 from surefoot.catalogue import PROBLEMS
 
 DOCS = Path(__file__).parents[1] / "docs"
-POLICIES = sorted(set(surefoot.__all__) - {"Policy", "State", "schedule", "__version__"})
+POLICIES = sorted(set(surefoot.__all__) - {"Policy", "Run", "State", "Store", "schedule", "train", "__version__"})
 
 
 class Page(HTMLParser):

@@ -15,6 +15,7 @@ FLOORS = {
     4: "lineup catalogue workers compare curves pictures report cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
+"""The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""
 HOUSE = Path(surefoot.__file__).parent
 ROOMS = sorted(path.stem for path in HOUSE.glob("*.py"))
 
@@ -39,7 +40,7 @@ def test_imports_only_go_down(room):
         if first == "surefoot":
             other = rest.partition(".")[0]
             other = other if other in FLOOR else "__init__"
-            assert FLOOR[other] <= FLOOR[room], f"{room} reaches up to {other}"
+            assert FLOOR[other] <= max(FLOOR[room], room == "__init__"), f"{room} reaches up to {other}"
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if FLOOR[room] == 0])
@@ -57,7 +58,7 @@ def test_the_first_floor_adds_numpy(room):
 def test_importing_surefoot_imports_no_framework():
     import subprocess
 
-    heavy = "torch jax sklearn typer vl_convert numpy"
+    heavy = "torch jax sklearn typer vl_convert"
     code = f"import sys, surefoot; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

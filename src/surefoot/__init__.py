@@ -2,8 +2,10 @@
 
 from surefoot.combine import Clip, Every, Then, Warmup
 from surefoot.greedy import Greedy
+from surefoot.loop import train
 from surefoot.plateau import Plateau
 from surefoot.policy import Policy, State, schedule
+from surefoot.runs import Run, Store
 from surefoot.timed import (
     Constant,
     Cosine,
@@ -31,11 +33,14 @@ __all__ = [
     "Plateau",
     "Policy",
     "Polynomial",
+    "Run",
     "State",
     "Step",
+    "Store",
     "Then",
     "Warmup",
     "WarmupStableDecay",
     "__version__",
     "schedule",
+    "train",
 ]

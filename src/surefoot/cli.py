@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from surefoot import __version__, catalogue, lineup
 from surefoot.runs import Store, StoreError
+from surefoot.spec import from_dict, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 out, err = Console(), Console(stderr=True)
 
+_EXAMPLE_STEPS = 1000
 FAILED, REFUSED, STOPPED = 1, 2, 130
 DEMO_POLICIES = ["greedy", "constant", "linear", "cosine", "step"]
 
@@ -135,13 +137,14 @@ def report(
 @app.command()
 def policies(*, as_json: JsonOption = False) -> None:
     """List the policies that can be compared."""
-    rows = {name: lineup.describe(name) for name in lineup.LINEUP}
+    made = {name: make(_EXAMPLE_STEPS) for name, make in lineup.LINEUP.items()}
     if as_json:
-        typer.echo(json.dumps([{"policy": name, "description": text} for name, text in rows.items()], indent=2))
+        rows = [{"policy": name, "description": lineup.describe(name), "settings": to_dict(made[name])} for name in made]
+        typer.echo(json.dumps(rows, indent=2))
         return
-    table = _table("policy", "what it does")
-    for row in rows.items():
-        table.add_row(*row)
+    table = _table("policy", "what it does", f"settings for {_EXAMPLE_STEPS} steps")
+    for name, policy in made.items():
+        table.add_row(name, lineup.describe(name), _short(policy))
     out.print(table)
     out.print('Change settings in brackets: --policy "greedy(patience=5, window=20),cosine(end=0.1)"')
 
@@ -187,7 +190,7 @@ def _train(planned: Plan, store: Store, workers: int) -> None:
             for trial, run in execute(planned, store, workers=workers, on_interrupt=_say_stopping):
                 there += 1
                 progress.advance(task)
-                name = lineup.label(_policy(trial.policy), trial.steps)
+                name = lineup.label(from_dict(trial.policy), trial.steps)
                 line = f"{trial.problem}, {trial.optimizer}, {name}, seed {trial.seed}: {run.status} in {run.seconds:.1f} s"
                 progress.update(task, description=line)
                 if not err.is_terminal:
@@ -269,10 +272,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _policy(data: dict[str, Any]) -> Any:
-    from surefoot.spec import from_dict
-
-    return from_dict(data)
+def _short(policy: Any) -> str:
+    """The settings that a policy's class does not have by default."""
+    defaults = {field.name: field.default for field in fields(policy)}
+    return ", ".join(f"{name}={value}" for name, value in vars(policy).items() if value != defaults[name])
 
 
 def _split(names: str) -> list[str]:

@@ -54,7 +54,7 @@ def from_dict(data: dict[str, Any], *, known: tuple[type, ...] = ()) -> Any:
 
 def _own() -> list[type]:
     public = (getattr(surefoot, name) for name in surefoot.__all__)
-    return [value for value in public if isinstance(value, type) and is_dataclass(value)]
+    return [value for value in public if isinstance(value, type) and is_dataclass(value) and hasattr(value, "update")]
 
 
 def _plain(value: Any) -> Any:
