@@ -9,7 +9,7 @@ import pytest
 import surefoot
 
 FLOORS = {
-    0: "policy arithmetic checks improvement greedy greedy_runner plateau timed combine runner",
+    0: "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed combine runner",
     1: "spec problems loop runs stats nmf batches recipes",
     2: "data torch networks",
     4: "lineup catalogue workers compare curves pictures report cli __main__",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import sys
 from functools import cache
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,10 +24,13 @@ class Floats:
     """What the array frameworks offer under these names, for plain numbers (and tuples of them as stacks)."""
 
     cos = staticmethod(math.cos)
+    cumsum = staticmethod(lambda stack, _axis: tuple(accumulate(stack)))
     floor = staticmethod(math.floor)
     isfinite = staticmethod(math.isfinite)
     log2 = staticmethod(math.log2)
+    multiply = staticmethod(lambda stack, other: tuple(map(mul, stack, other)))
     stack = staticmethod(tuple)
+    subtract = staticmethod(lambda stack, number: tuple(item - number for item in stack))
     sum = staticmethod(sum)  # `xp.sum(stack, 0)`: the first axis of an array, or the start of the built-in sum.
 
     @staticmethod
