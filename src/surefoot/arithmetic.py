@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import cache
 from itertools import accumulate
 from operator import mul
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,8 +38,17 @@ class Floats:
         return x if condition else y
 
 
-@cache
-def _arithmetic_of(kind: type[Any]) -> Any:
+_known: dict[type, Any] = {}
+
+
+def _arithmetic_of(kind: type) -> Any:
+    # Not functools.cache, of which torch.compile warns.
+    if kind not in _known:
+        _known[kind] = _find(kind)
+    return _known[kind]
+
+
+def _find(kind: type) -> Any:
     if issubclass(kind, (int, float)):
         return Floats
     for parent in kind.__mro__:  # A tensor subclass may live in any package.
@@ -56,7 +64,7 @@ def arithmetic(*values: Any) -> Any:
     'left'
     """
     for value in values:
-        namespace = _arithmetic_of(type(value))  # type: ignore[arg-type]
+        namespace = _arithmetic_of(type(value))
         if namespace is not Floats:
             return namespace
     return Floats
