@@ -11,7 +11,7 @@ import surefoot
 FLOORS = {
     0: "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed combine runner",
     1: "spec problems loop runs stats nmf batches recipes",
-    2: "data torch device networks",
+    2: "data torch device ranks networks",
     4: "lineup catalogue workers compare curves pictures report cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from surefoot import checks
 from surefoot.device import DeviceRunner
 from surefoot.greedy import Greedy
+from surefoot.ranks import mean_over_ranks
 from surefoot.runner import runner
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from surefoot.policy import Policy
     from surefoot.runner import Runner
 
-__all__ = ["GreedyLR", "PolicyLR"]
+__all__ = ["GreedyLR", "PolicyLR", "mean_over_ranks"]
 
 
 class PolicyLR(LRScheduler):
