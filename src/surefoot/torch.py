@@ -141,7 +141,8 @@ class PolicyLR(LRScheduler):
             self._settle(state)
         else:
             self._runner = runner(self.policy, state)
-        self._write(self.state.scale)
+        if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
+            self._write(self.state.scale)
 
     def _loss(self, metrics: Any) -> Any:
         if metrics is None:
@@ -175,7 +176,6 @@ class PolicyLR(LRScheduler):
                 "(make them so: torch.optim.AdamW(parameters, lr=torch.tensor(1e-3, device=device), capturable=True))"
             )
         self._runner = DeviceRunner(self.policy, state, device)
-        self._write(self._runner.scale)
 
     def _warn_if_idle(self) -> None:
         start = self.policy.init()
