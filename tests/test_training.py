@@ -286,23 +286,52 @@ def test_a_sharded_training_resumes_from_a_distributed_checkpoint_bit_for_bit(tm
     assert whole_there[1] != whole[1]
 
 
+@pytest.fixture
+def on_device(monkeypatch):
+    """Treat the CPU as an accelerator, on which losses and decisions stay."""
+    monkeypatch.setattr(PolicyLR, "_stays_on_device", lambda *_: True)
+
+
+def with_tensor(params):
+    return torch.optim.SGD(params, lr=torch.tensor(0.02))
+
+
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
 @pytest.mark.parametrize("window", [1, 4])
-def test_a_distributed_checkpoint_needs_no_group_of_processes(window, tmp_path):
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_a_distributed_checkpoint_needs_neither_processes_nor_a_scheduler_that_has_begun(window, where, tmp_path, request):
     from torch.distributed import checkpoint
 
+    if where == "device":
+        request.getfixturevalue("on_device")
     policy = Greedy(factor=0.7, patience=1, window=window)
-    first, second = Training(policy=policy).steps(9), Training(policy=policy)
+    first, second = Training(with_tensor, policy).steps(9), Training(with_tensor, policy)
+    first.scheduler.observe(torch.tensor(3.0))
     checkpoint.save({"scheduler": first.scheduler}, checkpoint_id=tmp_path, no_dist=True)
     checkpoint.load({"scheduler": second.scheduler}, checkpoint_id=tmp_path, no_dist=True)
-    assert second.scheduler.state == first.scheduler.state
-    assert second.scheduler.last_epoch == 9
+    assert second.scheduler.state_dict() == first.scheduler.state_dict()
+    assert second.optimizer.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"]
+
+
+def test_a_run_on_a_device_is_resumed_there_bit_for_bit(on_device):
+    whole = Training(with_tensor).steps(20)
+    assert isinstance(whole.scheduler.state.window, torch.Tensor)
+    for cut in range(20):
+        resumed = Training(with_tensor).load(Training(with_tensor).steps(cut).checkpoint()).steps(cut, 20)
+        assert resumed.rates == whole.rates[cut:]
+        assert resumed.weights == whole.weights
+
+
+def test_a_window_of_another_length_is_refused_from_a_device_too(on_device):
+    snapshot = Training(with_tensor).steps(3).scheduler.state_dict()
+    with pytest.raises(ValueError, match="the lengths of its windows differ"):
+        Training(with_tensor, Greedy(window=5)).scheduler.load_state_dict(snapshot)
 
 
 @pytest.mark.parametrize(
     "order", [("model", "optimizer", "scheduler"), ("scheduler", "optimizer", "model")], ids=["scheduler last", "first"]
 )
-@pytest.mark.parametrize("kind", [MOMENTUM, ADAMW], ids=["momentum", "AdamW"])
+@pytest.mark.parametrize("kind", [MOMENTUM, ADAMW, with_tensor], ids=["momentum", "AdamW", "a tensor as rate"])
 def test_a_training_resumed_at_any_step_equals_one_that_never_stopped(kind, order):
     whole = Training(kind).steps(20)
     for cut in range(20):

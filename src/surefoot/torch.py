@@ -279,12 +279,16 @@ def _one_number(loss: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A copy in dicts, lists, numbers and tensors, which `torch.load(weights_only=True)` reads."""
+    """A copy in dicts, lists and numbers.
+
+    `torch.load(weights_only=True)` reads it. A tensor would be refused by `torch.distributed.checkpoint` where a scheduler that
+    has seen no loss yet has a number.
+    """
     if isinstance(value, tuple):
         if hasattr(value, "_asdict"):
             return {name: _plain(item) for name, item in value._asdict().items()}
         return [_plain(item) for item in value]
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    return value.tolist() if isinstance(value, Tensor) else value
 
 
 def _restored(like: Any, plain: Any, policy: Policy[Any]) -> Any:
@@ -294,9 +298,7 @@ def _restored(like: Any, plain: Any, policy: Policy[Any]) -> Any:
             return type(like)(**{name: _restored(getattr(like, name), plain[name], policy) for name in like._fields})
         raise ValueError(f"this snapshot is not that of a {type(policy).__name__}")
     if isinstance(like, tuple):
-        if isinstance(plain, Tensor):
-            return plain.clone()
         if isinstance(plain, (list, tuple)) and len(plain) == len(like):
             return tuple(plain)
         raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
-    return plain.clone() if isinstance(plain, Tensor) else plain
+    return like.new_tensor(plain) if isinstance(like, Tensor) else plain
