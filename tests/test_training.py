@@ -183,7 +183,6 @@ COMPILED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler has a lot to say, in other words with every version.
 @pytest.mark.parametrize("method", [False, True], ids=["in a function", "as a method"])
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_compiled_optimizer_is_not_compiled_again_for_a_new_rate(name, method):
@@ -193,7 +192,6 @@ def test_a_compiled_optimizer_is_not_compiled_again_for_a_new_rate(name, method)
     assert counts[1] <= 2  # Momentum begins at the second step.
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["momentum", "AdamW"])
 def test_a_compiled_optimizer_trains_as_a_plain_one_does(name):
     def kind(params):
