@@ -360,7 +360,9 @@ class Warmed(Training):
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
 def test_after_a_ramp_of_pytorch_the_policy_sees_only_its_own_losses():
-    training = Warmed().steps(30)
+    training = Warmed().steps(6)
+    assert training.policy_lr.state.window == (0.0, 0.0, training.losses[5])
+    training.steps(6, 30)
     assert training.rates[:5] == pytest.approx([0.0072, 0.0104, 0.0136, 0.0168, 0.02])
     assert training.rates[4:] == [0.02 * state.scale for state in schedule(EAGER, training.losses[5:])]
 
