@@ -102,6 +102,16 @@ def test_a_steady_fall_after_a_spike_is_not_cut_for_ever_where_resets_are_on():
     assert after[-1] > 0.003
 
 
+# 5
+def test_a_steady_fall_after_a_spike_raises_the_rate_where_the_trend_is_judged():
+    training = Training(3e-4, evidence=2.0).steps(200)
+    old_best = min(training.losses)
+    training.targets = 10.0 * training.targets
+    training.steps(400)
+    assert training.losses[-1] > old_best
+    assert training.rates[-1] > training.rates[200] > 3e-4
+
+
 # 6
 @pytest.mark.parametrize("when", [0, 30, 60])
 def test_ratios_between_groups_survive_the_limits_and_new_groups(when):
