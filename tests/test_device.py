@@ -146,7 +146,7 @@ def test_a_snapshot_on_the_device_does_not_change_with_the_scheduler():
     scheduler = PolicyLR(an_optimizer(), POLICIES[0], on_device=True)
     snapshot = scheduler.state_dict()
     follow(scheduler, LOSSES)
-    assert snapshot["state"]["scale"].item() == 1.0
+    assert snapshot["state"]["scale"] == 1.0
 
 
 def test_a_plain_number_may_follow_losses_on_the_device():

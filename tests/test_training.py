@@ -39,10 +39,10 @@ def network():
 class Training:
     """A network, its optimizer, its scheduler, and what they have been through."""
 
-    def __init__(self, kind=ADAMW, policy=EAGER):
+    def __init__(self, kind=ADAMW, policy=EAGER, *, on_device=None):
         self.model = network()
         self.optimizer = kind(self.model.parameters())
-        self.scheduler = PolicyLR(self.optimizer, policy)
+        self.scheduler = PolicyLR(self.optimizer, policy, on_device=on_device)
         self.losses, self.rates = [], []
 
     def loss(self, inputs, targets):
@@ -284,46 +284,39 @@ def test_a_sharded_training_resumes_from_a_distributed_checkpoint_bit_for_bit(tm
     assert whole_there[1] != whole[1]
 
 
-@pytest.fixture
-def on_device(monkeypatch):
-    """Treat the CPU as an accelerator, on which losses and decisions stay."""
-    monkeypatch.setattr(PolicyLR, "_stays_on_device", lambda *_: True)
-
-
 def with_tensor(params):
     return torch.optim.SGD(params, lr=torch.tensor(0.02))
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
 @pytest.mark.parametrize("window", [1, 4])
-@pytest.mark.parametrize("where", ["host", "device"])
-def test_a_distributed_checkpoint_needs_neither_processes_nor_a_scheduler_that_has_begun(window, where, tmp_path, request):
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_distributed_checkpoint_needs_neither_processes_nor_a_scheduler_that_has_begun(window, on_device, tmp_path):
     from torch.distributed import checkpoint
 
-    if where == "device":
-        request.getfixturevalue("on_device")
     policy = Greedy(factor=0.7, patience=1, window=window)
-    first, second = Training(with_tensor, policy).steps(9), Training(with_tensor, policy)
-    first.scheduler.observe(torch.tensor(3.0))
+    first, second = (Training(with_tensor, policy, on_device=on_device) for _ in range(2))
+    first.steps(9).scheduler.observe(torch.tensor(3.0))
     checkpoint.save({"scheduler": first.scheduler}, checkpoint_id=tmp_path, no_dist=True)
     checkpoint.load({"scheduler": second.scheduler}, checkpoint_id=tmp_path, no_dist=True)
     assert second.scheduler.state_dict() == first.scheduler.state_dict()
     assert second.optimizer.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"]
 
 
-def test_a_run_on_a_device_is_resumed_there_bit_for_bit(on_device):
-    whole = Training(with_tensor).steps(20)
+def test_a_run_on_a_device_is_resumed_there_bit_for_bit():
+    on_device = functools.partial(Training, with_tensor, on_device=True)
+    whole = on_device().steps(20)
     assert isinstance(whole.scheduler.state.window, torch.Tensor)
     for cut in range(20):
-        resumed = Training(with_tensor).load(Training(with_tensor).steps(cut).checkpoint()).steps(cut, 20)
+        resumed = on_device().load(on_device().steps(cut).checkpoint()).steps(cut, 20)
         assert resumed.rates == whole.rates[cut:]
         assert resumed.weights == whole.weights
 
 
-def test_a_window_of_another_length_is_refused_from_a_device_too(on_device):
-    snapshot = Training(with_tensor).steps(3).scheduler.state_dict()
+def test_a_window_of_another_length_is_refused_from_a_device_too():
+    snapshot = Training(with_tensor, on_device=True).steps(3).scheduler.state_dict()
     with pytest.raises(ValueError, match="the lengths of its windows differ"):
-        Training(with_tensor, Greedy(window=5)).scheduler.load_state_dict(snapshot)
+        Training(with_tensor, Greedy(window=5), on_device=True).scheduler.load_state_dict(snapshot)
 
 
 @pytest.mark.parametrize(
@@ -342,8 +335,8 @@ def test_a_training_resumed_at_any_step_equals_one_that_never_stopped(kind, orde
 class Warmed(Training):
     """A ramp of PyTorch's for five steps, and then the policy."""
 
-    def __init__(self, kind=ADAMW, policy=EAGER):
-        super().__init__(kind, policy)
+    def __init__(self, kind=ADAMW, policy=EAGER, *, on_device=None):
+        super().__init__(kind, policy, on_device=on_device)
         self.policy_lr = self.scheduler
         ramp = LinearLR(self.optimizer, 0.2, 1.0, total_iters=5)
         self.scheduler = SequentialLR(self.optimizer, [ramp, self.policy_lr], milestones=[5])
@@ -371,10 +364,12 @@ def test_after_a_ramp_of_pytorch_the_policy_sees_only_its_own_losses():
 @pytest.mark.parametrize(
     "order", [("model", "optimizer", "scheduler"), ("scheduler", "optimizer", "model")], ids=["scheduler last", "first"]
 )
-def test_a_ramp_and_its_policy_resume_at_any_step(order):
-    whole = Warmed().steps(12)
+@pytest.mark.parametrize(("kind", "on_device"), [(ADAMW, None), (with_tensor, True)], ids=["AdamW", "on the device"])
+def test_a_ramp_and_its_policy_resume_at_any_step(order, kind, on_device):
+    training = functools.partial(Warmed, kind, on_device=on_device)
+    whole = training().steps(12)
     for cut in range(12):
-        resumed = Warmed().load(Warmed().steps(cut).checkpoint(), order).steps(cut, 12)
+        resumed = training().load(training().steps(cut).checkpoint(), order).steps(cut, 12)
         assert resumed.rates == whole.rates[cut:]
         assert resumed.weights == whole.weights
 

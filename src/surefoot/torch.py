@@ -78,6 +78,7 @@ class PolicyLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
         if on_device:
             self._settle(policy.init())
+            self._write(self.state.scale)
 
     @property
     def state(self) -> Any:
@@ -137,7 +138,7 @@ class PolicyLR(LRScheduler):
         state = _restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
         self._total, self._observed = _plain(state_dict["total"]), state_dict["observed"]
-        if isinstance(state.scale, Tensor) or self._on_device:
+        if self._on_device:
             self._settle(state)
         else:
             self._runner = runner(self.policy, state)
