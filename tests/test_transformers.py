@@ -459,6 +459,15 @@ def test_what_makes_no_sense_together_is_refused(settings, error, message):
         surefoot.torch.GreedyLR(optimizer(0.1), **settings)
 
 
+def test_a_class_of_ones_own_is_derived_from_the_drop_in():
+    class Derived(surefoot.torch.GreedyLR):
+        pass
+
+    assert type(Derived(optimizer(), window=3)) is Derived
+    with pytest.raises(TypeError, match="derive Derived from surefoot.transformers.GreedyLR"):
+        Derived(optimizer(), compat="transformers")
+
+
 def test_a_checkpoint_of_that_class_is_taken_over_by_the_own_rule(reference):
     settings = {"factor": 0.5, "patience": 1, "smooth": True, "window_size": 4, "mode": "max", "min_lr": 0.0125, "max_lr": 0.8}
     settings |= {"threshold_mode": "abs", "reset_start": 9}

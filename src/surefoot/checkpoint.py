@@ -124,8 +124,8 @@ def greedy_state(checkpoint: Mapping[str, Any], policy: Greedy, bases: Sequence[
     )
 
 
-def translated(checkpoint: Mapping[str, Any], policy: Greedy, bases: Sequence[float]) -> dict[str, Any]:
-    """A checkpoint as the snapshot of a `PolicyLR` with this policy; warns of settings that differ.
+def translated(checkpoint: Mapping[str, Any], policy: Any, bases: Sequence[float]) -> dict[str, Any]:
+    """A checkpoint as the snapshot of a `PolicyLR` with this `Greedy`; warns of settings that differ.
 
     Raises:
         ValueError: The checkpoint has other groups.
@@ -136,9 +136,7 @@ def translated(checkpoint: Mapping[str, Any], policy: Greedy, bases: Sequence[fl
     return {"state": state._asdict(), **{name: kept[name] for name in ("last_epoch", "total", "observed")}}
 
 
-def warn_of_differences(
-    checkpoint: Mapping[str, Any], policy: HoldAll | Greedy, bases: Sequence[float], *, stacklevel: int = 3
-) -> None:
+def warn_of_differences(checkpoint: Mapping[str, Any], policy: Any, bases: Sequence[float], *, stacklevel: int = 3) -> None:
     """Name in one warning the settings that a checkpoint was written with and that the policy has not."""
     theirs, mine = _compared(checkpoint, policy, bases)
     parted = [f"{name}={value} (here {mine[name]})" for name, value in theirs.items() if not _same(value, mine[name])]
@@ -148,9 +146,7 @@ def warn_of_differences(
         warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
 
-def _compared(
-    checkpoint: Mapping[str, Any], policy: HoldAll | Greedy, bases: Sequence[float]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _compared(checkpoint: Mapping[str, Any], policy: Any, bases: Sequence[float]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of a checkpoint, and those here, under the same names."""
     if isinstance(policy, HoldAll):
         mine = {**written(policy, policy.init()), "_init_lrs": list(bases)}

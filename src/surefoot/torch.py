@@ -207,7 +207,6 @@ class GreedyLR(PolicyLR):
         ValueError: A setting is outside its range, or is named in both spellings.
     """
 
-    policy: Any
     _rule: Callable[..., Any] = staticmethod(spelling.greedy)
 
     def __new__(
@@ -225,6 +224,8 @@ class GreedyLR(PolicyLR):
         if compat is None:
             return object.__new__(cls)
         checks.one_of("compat", compat, ("transformers",))
+        if cls is not GreedyLR:
+            raise TypeError(f"compat is decided by the class: derive {cls.__name__} from surefoot.transformers.GreedyLR")
         spelling.refuse_own(settings)
         return object.__new__(surefoot.transformers.GreedyLR)  # type: ignore[return-value] # It is one of this class, too.
 
