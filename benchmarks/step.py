@@ -24,7 +24,7 @@ from surefoot.torch import GreedyLR
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEPS, TURNS = 20_000, 9
+STEPS, TURNS = 12_000, 20
 BASELINE = "torch ReduceLROnPlateau"
 ALLOWED = {1: 1.0, 100: 0.5}
 """The largest allowed ratio to the baseline, by number of parameter groups."""
@@ -34,11 +34,14 @@ def contenders() -> dict[str, Callable[[Any], Any]]:
     """What makes each scheduler, by name."""
     made: dict[str, Callable[[Any], Any]] = {
         BASELINE: ReduceLROnPlateau,
-        "surefoot GreedyLR": GreedyLR,
+        "surefoot GreedyLR, window 1": lambda optimizer: GreedyLR(optimizer, window=1),
         "surefoot GreedyLR, window 50": lambda optimizer: GreedyLR(optimizer, window=50),
+        "surefoot GreedyLR, window 5000": lambda optimizer: GreedyLR(optimizer, window=5000),
         "surefoot GreedyLR, window 50, stages 5": lambda optimizer: GreedyLR(
             optimizer, window=50, raise_stage=5, cut_stage=5, reset_after=500
         ),
+        "surefoot GreedyLR, evidence, window 50": lambda optimizer: GreedyLR(optimizer, window=50, evidence=4.0),
+        "surefoot GreedyLR, evidence, window 5000": lambda optimizer: GreedyLR(optimizer, window=5000, evidence=4.0),
     }
     try:
         from transformers.optimization import GreedyLR as Theirs

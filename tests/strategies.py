@@ -37,10 +37,12 @@ thresholds = st.one_of(
 
 @st.composite
 def greedy(draw: st.DrawFn, *, mode: str | None = None) -> Greedy:
+    evidence = draw(st.none() | st.floats(0.5, 5.0))
     return Greedy(
         factor=draw(fractions),
         patience=draw(waits),
-        window=draw(st.integers(1, 5)),
+        window=draw(st.integers(1, 5) if evidence is None else st.integers(8, 12)),
+        evidence=evidence,
         **draw(thresholds),
         raise_stage=draw(waits),
         cut_stage=draw(waits),
@@ -96,6 +98,7 @@ EXAMPLES: list[object] = [
     Greedy(factor=0.5, patience=1, window=1),
     Greedy(factor=0.8, patience=0, window=3, raise_stage=2, cut_stage=1, reset_after=2, min_scale=0.5, max_scale=4.0),
     Greedy(factor=0.8, patience=1, window=2, raise_stage=2, cut_stage=2, stage="hold", mode="max", threshold=0.1),
+    Greedy(factor=0.8, patience=0, window=8, evidence=1.0, raise_stage=1),
     Greedy(factor=0.8, patience=0, window=1, threshold=0.25, threshold_mode="absolute"),
     Plateau(factor=0.5, patience=1, cooldown=2),
     Constant(0.5),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from strategies import EXAMPLES, finite_losses, losses, policies
-from surefoot import Cosine, Every, Greedy, Plateau, Then, Warmup, schedule
+from surefoot import Cosine, Greedy, Plateau, Then, Warmup, schedule
 from surefoot.torch import GreedyLR, PolicyLR
 
 QUICK = Greedy(factor=0.5, patience=0, window=1)
@@ -282,7 +282,15 @@ def test_a_copy_goes_on_by_itself(copied):
 
 def test_greedy_lr_takes_the_settings_of_greedy():
     assert GreedyLR(optimizer()).policy == Greedy()
-    settings = {"factor": 0.5, "patience": 1, "window": 2, "threshold": 0.1, "threshold_mode": "absolute", "raise_stage": 1}
+    settings = {
+        "factor": 0.5,
+        "patience": 1,
+        "window": 9,
+        "evidence": 3.0,
+        "threshold": 0.1,
+        "threshold_mode": "absolute",
+        "raise_stage": 1,
+    }
     settings |= {"cut_stage": 2, "stage": "hold", "min_scale": 0.5, "max_scale": 2.0, "reset_after": 9, "mode": "max"}
     assert set(settings) == set(inspect.signature(Greedy).parameters)
     assert GreedyLR(optimizer(), **settings).policy == Greedy(**settings)
@@ -301,52 +309,3 @@ def test_greedy_lr_takes_the_settings_of_greedy():
 def test_mistakes_are_refused_at_the_door(make, error, message):
     with pytest.raises(error, match=message):
         make()
-
-
-def device_losses(scheduler, monkeypatch):
-    """Treat the CPU as a device that should not be waited for, and refuse to wait for it."""
-    monkeypatch.setattr(PolicyLR, "_stays_on_device", lambda *_: True)
-    for method in ("__float__", "__bool__", "item", "tolist"):
-        monkeypatch.setattr(torch.Tensor, method, lambda *_, name=method: pytest.fail(f"{name} waits for the device"))
-    for loss in (3.0, 2.0, 4.0, 1.0):
-        scheduler.observe(torch.tensor(loss))
-        scheduler.step()
-
-
-@pytest.mark.parametrize("policy", [QUICK, Greedy(factor=0.5, patience=0, window=2), Every(QUICK, steps=2)])
-def test_a_loss_on_the_device_of_the_rates_is_never_read(policy, monkeypatch):
-    opt = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=torch.tensor(0.5))
-    with monkeypatch.context() as patch:
-        device_losses(PolicyLR(opt, policy), patch)
-    *_, last = schedule(policy, [3.0, 2.0, 4.0, 1.0])
-    assert opt.param_groups[0]["lr"].item() == 0.5 * last.scale
-
-
-def test_a_run_on_the_device_resumes_on_the_device(monkeypatch):
-    def scheduler():
-        return PolicyLR(
-            torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=torch.tensor(0.5)), Greedy(patience=0, window=2)
-        )
-
-    first, second = scheduler(), scheduler()
-    with monkeypatch.context() as patch:
-        device_losses(first, patch)
-    second.load_state_dict(saved(first))
-    for each in (first, second):
-        each.step(0.5)
-    assert first.get_last_lr()[0].item() == second.get_last_lr()[0].item()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_cuda_loss_never_visits_the_host():
-    parameter = torch.nn.Parameter(torch.ones(2, device="cuda"))
-    opt = torch.optim.SGD([parameter], lr=torch.tensor(0.5, device="cuda"))
-    scheduler = PolicyLR(opt, QUICK)
-    values = torch.tensor([3.0, 2.0, 4.0], device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for loss in values:
-            scheduler.step(loss)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert opt.param_groups[0]["lr"].item() == 1.0

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import cache
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ class Floats:
     """What the array frameworks offer under these names, for plain numbers (and tuples of them as stacks)."""
 
     cos = staticmethod(math.cos)
+    cumsum = staticmethod(lambda stack, _axis: tuple(accumulate(stack)))
     floor = staticmethod(math.floor)
     isfinite = staticmethod(math.isfinite)
     log2 = staticmethod(math.log2)
+    multiply = staticmethod(lambda stack, other: tuple(map(mul, stack, other)))
     stack = staticmethod(tuple)
+    subtract = staticmethod(lambda stack, number: tuple(item - number for item in stack))
     sum = staticmethod(sum)  # `xp.sum(stack, 0)`: the first axis of an array, or the start of the built-in sum.
 
     @staticmethod
@@ -34,8 +38,17 @@ class Floats:
         return x if condition else y
 
 
-@cache
-def _arithmetic_of(kind: type[Any]) -> Any:
+_known: dict[type, Any] = {}
+
+
+def _arithmetic_of(kind: type) -> Any:
+    # Not functools.cache, of which torch.compile warns.
+    if kind not in _known:
+        _known[kind] = _find(kind)
+    return _known[kind]
+
+
+def _find(kind: type) -> Any:
     if issubclass(kind, (int, float)):
         return Floats
     for parent in kind.__mro__:  # A tensor subclass may live in any package.
@@ -51,7 +64,7 @@ def arithmetic(*values: Any) -> Any:
     'left'
     """
     for value in values:
-        namespace = _arithmetic_of(type(value))  # type: ignore[arg-type]
+        namespace = _arithmetic_of(type(value))
         if namespace is not Floats:
             return namespace
     return Floats

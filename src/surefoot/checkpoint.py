@@ -111,11 +111,13 @@ def greedy_state(checkpoint: Mapping[str, Any], policy: Greedy, bases: Sequence[
     sign = 1.0 if policy.mode == "min" else -1.0
     losses = _window(checkpoint, policy.window)["window"] if policy.window > 1 else ()
     padding = (0.0,) * (policy.window - len(losses)) if policy.window > 1 else ()
+    counts: dict[str, Any] = {}
+    if policy.evidence is None:  # It compares with no best, and counts something else.
+        counts["best"] = sign * _best(checkpoint, policy.mode, sign * inf)
+        counts |= {"good": checkpoint.get("num_good_epochs", 0), "bad": checkpoint.get("num_bad_epochs", 0)}
     return policy.init()._replace(
         scale=min(max(min(_scales(checkpoint, bases)), policy.min_scale), policy.max_scale),
-        best=sign * _best(checkpoint, policy.mode, sign * inf),
-        good=checkpoint.get("num_good_epochs", 0),
-        bad=checkpoint.get("num_bad_epochs", 0),
+        **counts,
         raising=min(checkpoint.get("warmup_counter", 0), policy.raise_stage),
         cutting=min(checkpoint.get("cooldown_counter", 0), policy.cut_stage),
         stuck=_stuck(checkpoint),

@@ -8,6 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from surefoot import checks, improvement
 from surefoot.arithmetic import choose, lift, meet
+from surefoot.evidence import judge
+
+LEAST_WINDOW = 8
+"""The shortest window, in losses, whose trend can be told from its scatter."""
 
 
 class GreedyState(NamedTuple):
@@ -15,12 +19,14 @@ class GreedyState(NamedTuple):
 
     Attributes:
         scale: Multiple of the base rate to use next.
-        best: Best (smoothed) loss so far; in `max` mode its negative, so that lower is always better.
-        good, bad: Losses in a row that were better than the best, and that were not.
+        best: Best (smoothed) loss so far; in `max` mode its negative, so that lower is always better. Unused with evidence.
+        good, bad: Losses in a row that were better, and that were not. With evidence, the first counts the losses since the
+            trend was last judged, and the second is unused.
         raising, cutting: Steps left of the stage after a raise, and after a cut.
         stuck: Cuts decided while already at the lower limit.
         climbing: Whether the scale is on its way back to 1 after a reset.
         count: Losses that went into the window so far.
+        armed: Whether evidence of falling has ever raised the scale, so that the loss can stop falling.
         window: The last losses, oldest first, zeros in front until it is full; empty without smoothing.
     """
 
@@ -33,6 +39,7 @@ class GreedyState(NamedTuple):
     stuck: Any = 0
     climbing: Any = False
     count: Any = 0
+    armed: Any = False
     window: Any = ()
 
 
@@ -44,6 +51,11 @@ class Greedy:
     a row the scale is divided by `factor`; after as many others in a row it is multiplied by it. A loss that is not finite is
     forgotten: it leaves the state as it was.
 
+    With `evidence`, no best is kept. Once every `patience` + 1 losses, a straight line is laid through the last `window` of
+    them. If it falls by more than `evidence` of its standard errors, the scale is raised. If it rises by as much, or if it
+    falls by less than half as much although a fall has raised the scale before, the scale is lowered. In between, nothing is
+    done.
+
     Made to be fed with the noisy training loss of every optimizer step, so losses are averaged before they are compared. Fed
     with a held-out loss once an epoch, take `window=1`.
 
@@ -53,11 +65,13 @@ class Greedy:
 
     Attributes:
         factor: Step of the scale, strictly between 0 and 1; 0.95 changes it by about 5%.
-        patience: Losses in a row to wait through before acting, 0 or more.
+        patience: Losses to wait through before acting, 0 or more: in a row, or with `evidence` any.
         window: Losses that are averaged before they are compared, 1 (no smoothing) or more; the mean of those there are, until
             there are that many.
+        evidence: Standard errors of the slope that are asked for, above 0, for judging by the trend; None for comparing with
+            the best.
         threshold: How much better than the best a loss must be, 0 or more: a fraction of the best loss's magnitude, or a
-            difference in the loss's own units.
+            difference in the loss's own units. Unused with `evidence`.
         threshold_mode: `"relative"` or `"absolute"`. Both work for negative losses.
         raise_stage: Length in steps of the stage after a raise (the paper calls it warmup), 0 or more.
         cut_stage: Length in steps of the stage after a cut (the paper calls it cooldown), 0 or more.
@@ -79,6 +93,7 @@ class Greedy:
     factor: float = 0.95
     patience: int = 10
     window: int = 50
+    evidence: float | None = None
     threshold: float = 1e-6
     threshold_mode: improvement.ThresholdMode = "relative"
     raise_stage: int = 0
@@ -93,6 +108,12 @@ class Greedy:
         checks.fraction("factor", self.factor, advice="to raise and lower the rate faster, lower it")
         checks.whole("patience", self.patience, low=0)
         checks.whole("window", self.window, low=1)
+        if self.evidence is not None:
+            checks.number("evidence", self.evidence, low=0.0)
+            if self.evidence == 0.0:
+                raise ValueError("evidence must be above 0: with none, every wiggle would count")
+            if self.window < LEAST_WINDOW:
+                raise ValueError(f"window must be {LEAST_WINDOW} or more to show a trend, got {self.window}")
         improvement.check(self.mode, self.threshold, self.threshold_mode)
         checks.whole("raise_stage", self.raise_stage, low=0)
         checks.whole("cut_stage", self.cut_stage, low=0)
@@ -114,45 +135,57 @@ class Greedy:
         return choose(xp.isfinite(loss), lambda: self._heed(xp, state, value), state)
 
     def _heed(self, xp: Any, state: GreedyState, value: Any) -> GreedyState:
-        window, count, mean = self._smooth(xp, state, value)
-        better = mean < improvement.bar(xp, state.best, self.threshold, self.threshold_mode)
+        window, count = self._slide(xp, state, value)
         raising, cutting = state.raising > 0, state.cutting > 0
-        mute_good, mute_bad = raising, cutting
+        mute_raise, mute_cut = raising | state.climbing, cutting | state.climbing
         if self.stage == "continue":
-            mute_good = mute_bad = raising | cutting
-        good = xp.where(better & xp.where(mute_good | state.climbing, False, True), state.good + 1, 0)
-        bad = xp.where(better | mute_bad | state.climbing, 0, state.bad + 1)
-        start_raise, start_cut = good > self.patience, bad > self.patience
+            mute_raise = mute_cut = mute_raise | mute_cut
+        decide = self._compare if self.evidence is None else self._judge
+        start_raise, start_cut, new = decide(xp, state._replace(window=window, count=count), value, mute_raise, mute_cut)
         raises, cuts = start_raise, start_cut
         if self.stage == "continue":
             raises, cuts = raises | raising, cuts | cutting
 
         scale = self._move(xp, state, raises, cuts)
         stuck = xp.where(start_cut & (state.scale <= self.min_scale), state.stuck + 1, state.stuck)
-        new = GreedyState(
+        new = new._replace(
             scale=scale,
-            best=xp.where(better, mean, state.best),
-            good=xp.where(start_raise, 0, good),
-            bad=xp.where(start_cut, 0, bad),
             raising=xp.where(start_raise, self.raise_stage, xp.where(raising, state.raising - 1, 0)),
             cutting=xp.where(start_cut, self.cut_stage, xp.where(cutting, state.cutting - 1, 0)),
             stuck=xp.where(raises, 0, stuck),
             climbing=state.climbing & (scale < 1.0),
-            count=count,
-            window=window,
         )
         if self.reset_after is None:
             return new
         fresh = lift(self.init()._replace(climbing=True), value)
         return choose(new.stuck >= self.reset_after, lambda: fresh._replace(scale=scale), new)
 
-    def _smooth(self, xp: Any, state: GreedyState, value: Any) -> tuple[Any, Any, Any]:
+    def _slide(self, xp: Any, state: GreedyState, value: Any) -> tuple[Any, Any]:
         if self.window == 1:
-            return (), state.count, value
-        # Not a running sum: one huge loss would leave its rounding error in it for ever.
-        window = xp.stack((*state.window[1:], value))
-        count = state.count + 1
-        return window, count, xp.sum(window, 0) / xp.where(count < self.window, count, self.window)
+            return (), state.count
+        return xp.stack((*state.window[1:], value)), state.count + 1
+
+    def _compare(self, xp: Any, state: GreedyState, value: Any, mute_raise: Any, mute_cut: Any) -> tuple[Any, Any, GreedyState]:
+        """Count losses that are better than the best in a row, and others: whether to raise, whether to cut, and the counts."""
+        if self.window > 1:
+            # Not a running sum: one huge loss would leave its rounding error in it for ever.
+            value = xp.sum(state.window, 0) / xp.where(state.count < self.window, state.count, self.window)
+        better = value < improvement.bar(xp, state.best, self.threshold, self.threshold_mode)
+        good = xp.where(better, xp.where(mute_raise, 0, state.good + 1), 0)
+        bad = xp.where(better | mute_cut, 0, state.bad + 1)
+        raises, cuts = good > self.patience, bad > self.patience
+        best = xp.where(better, value, state.best)
+        return raises, cuts, state._replace(best=best, good=xp.where(raises, 0, good), bad=xp.where(cuts, 0, bad))
+
+    def _judge(self, xp: Any, state: GreedyState, _value: Any, mute_raise: Any, mute_cut: Any) -> tuple[Any, Any, GreedyState]:
+        """Judge the trend when it is time: whether to raise, whether to cut, and the count of losses until the next time."""
+        since = state.good + 1
+        due = since > self.patience
+        falls, has_stopped, rises = judge(xp, state.window, self.window, self.evidence or 1.0)
+        known = due & (state.count >= self.window)
+        raises = known & falls & xp.where(mute_raise, False, True)
+        cuts = known & (rises | (has_stopped & state.armed)) & xp.where(mute_cut, False, True)
+        return raises, cuts, state._replace(good=xp.where(due, 0, since), armed=state.armed | raises)
 
     def _move(self, xp: Any, state: GreedyState, raises: Any, cuts: Any) -> Any:
         up, down = state.scale / self.factor, state.scale * self.factor

@@ -9,6 +9,7 @@ from itertools import accumulate
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
+from surefoot.evidence import Trend
 from surefoot.greedy import GreedyState
 
 if TYPE_CHECKING:
@@ -34,20 +35,32 @@ class GreedyRunner:
         self._stuck, self._count = state.stuck, state.count
         self._raising, self._cutting, self._climbing = state.raising, state.cutting, state.climbing
         self._in_stage = bool(state.raising or state.cutting or state.climbing)
+        self._armed = state.armed
+        self._trend: Trend | None = None
         self._open_window(state.window)
 
     @property
     def state(self) -> GreedyState:
         """The state that the fold would be in."""
         stage = self._raising, self._cutting, self._stuck, self._climbing
+        counts = self.scale, self._best, self._good, self._bad
+        if self._trend is not None:
+            losses, count = self._trend.read()
+            return GreedyState(*counts, *stage, count, self._armed, losses)
         window = () if self._width == 1 else (*self._block[self._place :], *self._block[: self._place])
-        return GreedyState(self.scale, self._best, self._good, self._bad, *stage, self._count, window)
+        return GreedyState(*counts, *stage, self._count, self._armed, window)
 
     def advance(self, loss: Any, **_signals: Any) -> Any:
         """Take in one loss, a float, and return the next scale."""
         if not isfinite(loss):
             return self.scale
         value = self._sign * loss
+        if self._trend is not None:
+            self._trend.add(value)
+            self._good += 1
+            if self._good > self._patience or self._in_stage:
+                self._judge(self._trend)
+            return self.scale
         if self._width > 1:
             value = self._mean(value)
         best = self._best
@@ -55,74 +68,83 @@ class GreedyRunner:
         if is_better:
             self._best = value
         if self._in_stage:
-            self._act_in_stage(is_better)
+            self._count_in_stage(is_better)
         elif is_better:
             self._bad = 0
             self._good += 1
             if self._good > self._patience:
-                self._start_raise()
+                self._good = 0
+                self._act(True, False)
         else:
             self._good = 0
             self._bad += 1
             if self._bad > self._patience:
-                self._start_cut()
+                self._bad = 0
+                self._act(False, True)
         return self.scale
 
-    def _act_in_stage(self, is_better: bool) -> None:
+    def _count_in_stage(self, is_better: bool) -> None:
+        if self._climbing or self._policy.stage == "continue":
+            self._good = self._bad = 0
+            self._act(False, False)
+            return
+        mute_raise, mute_cut = self._mutes()
+        self._good = self._good + 1 if is_better and not mute_raise else 0
+        self._bad = 0 if is_better or mute_cut else self._bad + 1
+        raises, cuts = self._good > self._patience, self._bad > self._patience
+        if raises or cuts:
+            self._good = self._bad = 0
+        self._act(raises, cuts)
+
+    def _judge(self, trend: Trend) -> None:
+        raises = cuts = False
+        if self._good > self._patience:
+            self._good = 0
+            raises, has_stopped, rises = trend.judge()
+            cuts = rises or (has_stopped and self._armed)
+            if self._in_stage:
+                mute_raise, mute_cut = self._mutes()
+                raises, cuts = raises and not mute_raise, cuts and not mute_cut
+            self._armed = self._armed or raises
+        if raises or cuts or self._in_stage:
+            self._act(raises, cuts)
+
+    def _mutes(self) -> tuple[bool, bool]:
+        """Whether a stage bars raises, and whether it bars cuts."""
+        raising, cutting = self._raising > 0, self._cutting > 0
+        both = self._climbing or (self._policy.stage == "continue" and (raising or cutting))
+        return both or raising, both or cutting
+
+    def _act(self, start_raise: bool, start_cut: bool) -> None:
+        """Move the scale, as was just decided or as a stage goes on to, and count the stages down."""
+        policy, raising, cutting, scale = self._policy, self._raising, self._cutting, self.scale
+        goes_on = policy.stage == "continue"
         if self._climbing:
-            self.scale = min(self.scale / self._policy.factor, 1.0)
+            self.scale = min(scale / policy.factor, 1.0)
             self._climbing = self.scale < 1.0
-        elif self._policy.stage == "hold":
-            self._act_in_hold(is_better)
-        elif self._raising:
-            self._raising -= 1
-            self._raise()
-        else:
-            self._cutting -= 1
-            self._cut()
+        elif start_raise or (goes_on and raising):
+            self.scale = min(scale / policy.factor, policy.max_scale)
+            self._stuck = 0
+        elif start_cut or (goes_on and cutting):
+            self.scale = max(scale * policy.factor, policy.min_scale)
+            self._stuck += start_cut and scale <= policy.min_scale
+        self._raising = policy.raise_stage if start_raise else raising - (raising > 0)
+        self._cutting = policy.cut_stage if start_cut else cutting - (cutting > 0)
+        if policy.reset_after is not None and self._stuck >= policy.reset_after:
+            self._reset()
         self._in_stage = bool(self._raising or self._cutting or self._climbing)
 
-    def _act_in_hold(self, is_better: bool) -> None:
-        raising, cutting = self._raising, self._cutting
-        self._raising, self._cutting = max(raising - 1, 0), max(cutting - 1, 0)
-        self._good = 0 if raising or not is_better else self._good + 1
-        self._bad = 0 if cutting or is_better else self._bad + 1
-        if self._good > self._patience:
-            self._start_raise()
-        elif self._bad > self._patience:
-            self._start_cut()
-
-    def _start_raise(self) -> None:
-        self._good = 0
-        self._raise()
-        self._raising = self._policy.raise_stage
-        self._in_stage = self._raising > 0 or self._in_stage
-
-    def _start_cut(self) -> None:
-        self._bad = 0
-        if self.scale <= self._policy.min_scale:
-            self._stuck += 1
-        self._cut()
-        self._cutting = self._policy.cut_stage
-        self._in_stage = self._cutting > 0 or self._in_stage
-        if self._policy.reset_after is not None and self._stuck >= self._policy.reset_after:
-            self._reset()
-
-    def _raise(self) -> None:
-        self._stuck = 0
-        self.scale = min(self.scale / self._policy.factor, self._policy.max_scale)
-
-    def _cut(self) -> None:
-        self.scale = max(self.scale * self._policy.factor, self._policy.min_scale)
-
     def _reset(self) -> None:
-        self._best = inf
+        self._best, self._armed = inf, False
         self._good = self._bad = self._raising = self._cutting = self._stuck = self._count = 0
-        self._climbing = self._in_stage = True
+        self._climbing = True
         self._open_window((0.0,) * self._width)
 
     def _open_window(self, losses: tuple[float, ...]) -> None:
         """Lay out the last losses, oldest first, as a block that is being filled and the tail of the one before."""
+        if self._policy.evidence is not None:
+            self._trend = Trend(losses, self._count, self._policy.evidence)
+            return
         self._place = self._count % self._width
         before, now = losses[: self._width - self._place], losses[self._width - self._place :]
         self._block = [*now, *before]

@@ -31,6 +31,7 @@ class GreedySettings(TypedDict, total=False):
     factor: float
     patience: int
     window: int
+    evidence: float | None
     threshold: float
     threshold_mode: Literal["relative", "absolute", "rel", "abs"]
     raise_stage: int

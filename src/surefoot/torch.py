@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from surefoot import checkpoint, checks, spelling
+from surefoot.device import DeviceRunner
 from surefoot.runner import runner
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from surefoot.policy import Policy
+    from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
 
 __all__ = ["GreedyLR", "PolicyLR"]
@@ -34,7 +36,8 @@ class PolicyLR(LRScheduler):
     with as its base, and follows from the next step on. A rate that is a tensor is filled in place.
 
     While nothing changes, a step costs the same whatever the number of groups is. A loss on an accelerator stays there if the
-    rates are tensors on the same device; otherwise it is read, which waits for the device.
+    rates are tensors on the same device: loss, state and rates are then kept on it, no step waits for it, and `step` can be
+    compiled or captured in a CUDA graph with the optimizer's. Otherwise the loss is read, which waits for the device.
 
     >>> import torch
     >>> from surefoot import Greedy
@@ -53,23 +56,30 @@ class PolicyLR(LRScheduler):
         optimizer: The optimizer whose rates are set.
         policy: Any policy.
         last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
+        on_device: Whether loss and state are to stay on the device of the rates, which must be tensors on one device; None to
+            find out at the first loss: they stay on an accelerator, and are read on a CPU, where that is faster.
 
     Raises:
         TypeError: The optimizer or the policy is not one.
-        ValueError: `last_epoch` is not -1.
+        ValueError: `last_epoch` is not -1, or `on_device` is asked for with rates that are not tensors on one device.
     """
 
-    def __init__(self, optimizer: Optimizer, policy: Policy[Any], last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, policy: Policy[Any], last_epoch: int = -1, *, on_device: bool | None = None
+    ) -> None:
         checks.policy("policy", policy)
         if last_epoch != -1:
             raise ValueError(f"last_epoch must be -1, got {last_epoch} (to go on with an earlier run, use load_state_dict)")
         self.policy = policy
-        self._runner = runner(policy)
+        self._runner: Runner = runner(policy)
+        self._on_device = on_device
         self._written: tuple[Any, int] = (None, 0)
         self._total: Any = 0.0
         self._observed = 0
         self._may_warn = True
         super().__init__(optimizer, last_epoch)
+        if on_device:
+            self._settle(policy.init())
 
     @property
     def state(self) -> Any:
@@ -129,8 +139,11 @@ class PolicyLR(LRScheduler):
         state = _restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
         self._total, self._observed = _plain(state_dict["total"]), state_dict["observed"]
-        self._runner = runner(self.policy, state, floats=not isinstance(state.scale, Tensor))
-        self._write(state.scale)
+        if isinstance(state.scale, Tensor) or self._on_device:
+            self._settle(state)
+        else:
+            self._runner = runner(self.policy, state)
+        self._write(self.state.scale)
 
     def _loss(self, metrics: Any) -> Any:
         if metrics is None:
@@ -140,17 +153,31 @@ class PolicyLR(LRScheduler):
             metrics = self._total / self._observed
         self._total, self._observed = 0.0, 0
         metrics = _one_number(metrics)
-        if not isinstance(metrics, Tensor):
+        if isinstance(self._runner, DeviceRunner) or not isinstance(metrics, Tensor):
             return metrics
-        if not self._stays_on_device(metrics):
-            return float(metrics)
-        if not isinstance(self.state.scale, Tensor):
-            self._runner = runner(self.policy, self.state, floats=False)
-        return metrics
+        if self._on_device is None:
+            self._on_device = metrics.device.type != "cpu" and self._device() == metrics.device
+            if self._on_device:
+                self._settle(self.state)
+                return metrics
+        return float(metrics)
 
-    def _stays_on_device(self, loss: Tensor) -> bool:
+    def _device(self) -> torch.device | None:
+        """The device that all rates are tensors on, if there is one."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        return loss.device.type != "cpu" and all(isinstance(rate, Tensor) and rate.device == loss.device for rate in rates)
+        devices = {rate.device if isinstance(rate, Tensor) else None for rate in rates}
+        return devices.pop() if len(devices) == 1 else None
+
+    def _settle(self, state: Any) -> None:
+        """Keep the state on the device of the rates from now on."""
+        device = self._device()
+        if device is None:
+            raise ValueError(
+                "on_device needs the rate of every group to be a tensor, all on one device "
+                "(make them so: torch.optim.AdamW(parameters, lr=torch.tensor(1e-3, device=device), capturable=True))"
+            )
+        self._runner = DeviceRunner(self.policy, state, device)
+        self._write(self._runner.scale)
 
     def _warn_if_idle(self) -> None:
         start = self.policy.init()
@@ -168,10 +195,11 @@ class PolicyLR(LRScheduler):
             rate = group["lr"]
             base = group.setdefault("initial_lr", rate.clone() if isinstance(rate, Tensor) else rate)
             if isinstance(rate, Tensor):
-                rate.fill_(base * scale)
+                rate.copy_(base * scale) if isinstance(scale, Tensor) else rate.fill_(base * scale)
             else:
                 group["lr"] = float(base * scale)
-        self._written = (scale, len(groups))
+        # A scale on a device changes in place, so that it has to be written at every step.
+        self._written = (None if isinstance(scale, Tensor) else scale, len(groups))
         self._last_lr = [group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"] for group in groups]
 
     def _initial_step(self) -> None:
@@ -198,6 +226,7 @@ class GreedyLR(PolicyLR):
     Args:
         optimizer: The optimizer whose rates are set.
         last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
+        on_device: See `PolicyLR`.
         compat: `"transformers"` to follow the path of transformers' class; makes a `surefoot.transformers.GreedyLR`.
         **settings: Those of `surefoot.Greedy`, or what transformers' GreedyLR calls them: `min_lr`, `max_lr`, `cooldown`,
             `warmup`, `smooth`, `window_size`, `reset_start`; `eps` has no effect, `verbose` logs new rates at INFO.
@@ -214,13 +243,14 @@ class GreedyLR(PolicyLR):
         optimizer: Optimizer | None = None,  # None only for a copy.
         last_epoch: int = -1,
         *,
+        on_device: bool | None = None,
         compat: Literal["transformers"] | None = None,
         **settings: Unpack[GreedySettings],
     ) -> Self:
         """One class to call and two rules: as `pathlib.Path` does, it may make one of its subclass."""
         import surefoot.transformers
 
-        del optimizer, last_epoch
+        del optimizer, last_epoch, on_device
         if compat is None:
             return object.__new__(cls)
         checks.one_of("compat", compat, ("transformers",))
@@ -234,12 +264,13 @@ class GreedyLR(PolicyLR):
         optimizer: Optimizer,
         last_epoch: int = -1,
         *,
+        on_device: bool | None = None,
         compat: Literal["transformers"] | None = None,
         **settings: Unpack[GreedySettings],
     ) -> None:
         del compat  # `__new__` has seen to it.
         self._verbose = bool(settings.get("verbose"))
-        super().__init__(optimizer, self._rule(settings, base_rates(optimizer)), last_epoch)
+        super().__init__(optimizer, self._rule(settings, base_rates(optimizer)), last_epoch, on_device=on_device)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict`, perhaps of transformers' GreedyLR, was taken, with this scheduler's own settings.

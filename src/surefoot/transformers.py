@@ -120,6 +120,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
         super().__init__(
             optimizer,
             last_epoch,
+            on_device=False,  # Rates of several groups, each with limits of its own, are decided on the host.
             mode=mode,
             factor=factor,
             patience=patience,
@@ -193,10 +194,8 @@ class GreedyLR(surefoot.torch.GreedyLR):
         self.last_epoch = state_dict.get("last_epoch", self.last_epoch)
         self._total, self._observed = state_dict.get("total", 0.0), state_dict.get("observed", 0)
         self._runner = runner(self.policy, state)
-        self._write(state.scale)
-
-    def _stays_on_device(self, _loss: Tensor) -> bool:
-        return False  # Rates of several groups, each with limits of its own, are decided on the host.
+        if self.last_epoch >= 0:  # Not while it waits for its turn in SequentialLR: the rates are not its own yet.
+            self._write(state.scale)
 
     def _admit(self) -> None:
         """Let groups join that were added to the optimizer."""
