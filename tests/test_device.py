@@ -117,12 +117,12 @@ def test_the_step_compiles_together_with_the_optimizer():
             loss.backward()
             finish(loss.detach())
             losses.append(loss.item())
-        return losses, optimizer.param_groups[0]["lr"].item()
+        return [*losses, optimizer.param_groups[0]["lr"].item()]
 
     plain = trained(lambda finish: finish)
     compiled = trained(lambda finish: torch.compile(finish, backend="eager"))
-    assert compiled == plain
-    assert plain[1] != 0.01
+    assert compiled == pytest.approx(plain, rel=1e-4)  # Compiled, the optimizer rounds in another order.
+    assert plain[-1] != pytest.approx(0.01)
 
 
 def test_a_checkpoint_on_the_device_goes_on_on_the_device():

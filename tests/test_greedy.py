@@ -184,3 +184,69 @@ def test_what_is_no_policy_is_refused_by_the_combinators(make, message):
 def test_clip_refuses_crossed_limits():
     with pytest.raises(ValueError, match="max_scale must be finite and 0.5 or more, got 0.1 \\(it must not be below min_scale"):
         Clip(Greedy(), min_scale=0.5, max_scale=0.1)
+
+
+def noisy(spread, level, steps=2000, seed=0):
+    noise = random.Random(seed)
+    return [level(step) + noise.gauss(0.0, spread) for step in range(steps)]
+
+
+CAREFUL = Greedy(window=200, evidence=4.5)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.05, 0.2])
+def test_evidence_raises_while_a_noisy_loss_falls(spread):
+    path = scales(CAREFUL, noisy(spread, lambda step: 2.0 + 3.0 * math.exp(-step / 2000.0), steps=700))
+    assert path[-1] > 2.0
+    assert path == sorted(path)
+
+
+def test_evidence_cuts_when_a_falling_loss_stops():
+    path = scales(CAREFUL, noisy(0.05, lambda step: 2.0 + 3.0 * max(0.0, 1.0 - step / 800.0), steps=2000))
+    top = path.index(max(path))
+    assert 600 <= top <= 1000
+    assert path[-1] < 0.5 * path[top]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_evidence_moves_nothing_on_noise_alone(seed):
+    assert set(scales(CAREFUL, noisy(0.2, lambda _: 2.0, seed=seed))) == {1.0}
+
+
+def test_evidence_cuts_on_a_rising_loss_that_never_fell():
+    assert scales(CAREFUL, noisy(0.05, lambda step: 2.0 + step / 500.0, steps=600))[-1] < 1.0
+
+
+def test_a_spike_is_no_evidence_and_a_fall_after_it_is_soon_seen():
+    def level(step):
+        return (9.0 if step == 500 else 0.0) + 3.0 - step / 1000.0
+
+    path = scales(Greedy(window=200, evidence=4.5, max_scale=1e9), noisy(0.02, level, steps=1500))
+    assert path == sorted(path)
+    assert path[500] == path[690] < path[720]
+
+
+def test_the_same_loss_for_ever_is_no_evidence_of_anything():
+    assert set(scales(Greedy(window=8, evidence=1.0), [0.1] * 500)) == {1.0}
+
+
+def test_a_huge_loss_leaves_no_trace_once_it_is_out_of_the_window():
+    falling = noisy(0.01, lambda step: 3.0 - step / 100.0, steps=200)
+    policy = Greedy(window=20, evidence=4.0, patience=0)
+    *_, spoilt = schedule(policy, [1e17, *falling])
+    *_, clean = schedule(policy, [3.0, *falling])
+    assert (spoilt.scale, spoilt.window) == (clean.scale, clean.window)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"evidence": 0.0}, "evidence must be above 0: with none, every wiggle would count"),
+        ({"evidence": math.nan}, "evidence must be finite"),
+        ({"evidence": -2.0}, "evidence must be finite and 0 or more, got -2.0"),
+        ({"evidence": 4.0, "window": 5}, "window must be 8 or more to show a trend, got 5"),
+    ],
+)
+def test_bad_evidence_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Greedy(**settings)

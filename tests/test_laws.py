@@ -6,6 +6,7 @@ import math
 import pickle
 from itertools import pairwise
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -86,7 +87,12 @@ def test_the_fast_runner_equals_the_fold(policy, values):
     for value in values:
         fast.advance(value)
         path.append(fast.state)
-    assert repr(path) == repr(list(schedule(policy, values))[1:])
+    expected = list(schedule(policy, values))[1:]
+    if isinstance(policy, Greedy):
+        # A sum of squares, which the two sum up in another order.
+        assert [state.scatter for state in path] == pytest.approx([state.scatter for state in expected])
+        path, expected = ([state._replace(scatter=0.0) for state in states] for states in (path, expected))
+    assert repr(path) == repr(expected)
 
 
 @given(policies, losses)

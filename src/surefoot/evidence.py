@@ -14,37 +14,43 @@ from typing import Any
 STOPPED = 0.5
 """The fraction of the evidence for a trend below which a loss that was falling counts as having stopped."""
 
+GROWTH = 4.0
+"""How much larger the scatter may be than when the loss was last seen falling, for a lack of evidence to mean a stop."""
+
 
 def squared_correlation(width: int, errors: float) -> float:
     """The R² of `width` losses whose slope is `errors` standard errors away from 0."""
     return errors * errors / (width - 2 + errors * errors)
 
 
-def judge(xp: Any, window: Any, width: int, errors: float) -> tuple[Any, Any, Any]:
-    """Whether the losses fall, have stopped falling, and rise.
+def judge(xp: Any, window: Any, width: int, errors: float, scatter: Any) -> tuple[Any, Any, Any, Any]:
+    """Whether the losses fall, have stopped falling, and rise, and how much they scatter.
 
     >>> from surefoot.arithmetic import Floats
-    >>> judge(Floats, (5.0, 4.0, 3.5, 2.0, 1.0), 5, 4.0)
-    (True, False, False)
+    >>> judge(Floats, (5.0, 4.0, 3.5, 2.5, 1.0), 5, 4.0, 0.0)
+    (True, False, False, 9.3)
 
     Args:
         xp: The arithmetic of the losses.
         window: The losses, oldest first; shape (width, ...).
         width: How many they are, 3 or more.
         errors: The evidence asked for, in standard errors of the slope, above 0.
+        scatter: How much they scattered when they were last seen falling, 0 if they never were.
 
     Returns:
-        Whether they fall by more than that, whether they fall by less than half of it or not at all, and whether they rise by
-        more than that.
+        Whether they fall by more than that; whether they fall by less than half of it or not at all, although they scatter
+        little enough to show it; whether they rise by more than that; and the sum of squares about their mean.
     """
     away = xp.subtract(window, xp.sum(window, 0) / width)
     # The sum of `away` is 0 but for rounding; where all losses are nearly the same, rounding is all there is.
     slope = 0.5 * (width + 1) * xp.sum(away, 0) - xp.sum(xp.cumsum(away, 0), 0)
-    perfect = width * (width * width - 1) / 12.0 * xp.sum(xp.multiply(away, away), 0)
+    spread = xp.sum(xp.multiply(away, away), 0)
+    perfect = width * (width * width - 1) / 12.0 * spread
     squared, falls, rises = slope * slope, slope < 0.0, slope > 0.0
     is_strong = squared > squared_correlation(width, errors) * perfect
     is_weak = squared > squared_correlation(width, STOPPED * errors) * perfect
-    return falls & is_strong, xp.where(falls & is_weak, False, True), rises & is_strong
+    has_stopped = xp.where(falls & is_weak, False, True) & (spread < GROWTH * scatter)
+    return falls & is_strong, has_stopped, rises & is_strong, spread
 
 
 class Trend:
@@ -75,22 +81,22 @@ class Trend:
         self._catch_up()
         return (*self._block[self._place :], *self._block[: self._place]), self._count
 
-    def judge(self) -> tuple[bool, bool, bool]:
+    def judge(self, scatter: float) -> tuple[bool, bool, bool, float]:
         """What `judge` says of the window; before it is full, that nothing is known."""
         self._catch_up()
         place, width = self._place, self._width
         if self._count < width:
-            return False, False, False
+            return False, False, False, 0.0
         tail, head = self._tails[width - place], self._sum
         total = tail + head
         # Sums of place times loss: places in a tail count from its start, those in a head go on from there.
         moment = (self._ramps[width - place] - tail) + (width * head - self._ramp)
         slope = moment - 0.5 * (width - 1) * total
         spread = self._squares[width - place] + self._square - total * total / width
-        squared = slope * slope
+        squared, is_sharp = slope * slope, spread < GROWTH * scatter
         if slope < 0.0:
-            return squared > self._strong * spread, not squared > self._weak * spread, False
-        return False, True, slope > 0.0 and squared > self._strong * spread
+            return squared > self._strong * spread, is_sharp and not squared > self._weak * spread, False, spread
+        return False, is_sharp, slope > 0.0 and squared > self._strong * spread, spread
 
     def __getstate__(self) -> dict[str, Any]:
         self._catch_up()

@@ -26,7 +26,7 @@ class GreedyState(NamedTuple):
         stuck: Cuts decided while already at the lower limit.
         climbing: Whether the scale is on its way back to 1 after a reset.
         count: Losses that went into the window so far.
-        armed: Whether evidence of falling has ever raised the scale, so that the loss can stop falling.
+        scatter: Sum of squares of the window about its mean when evidence of falling last raised the scale; 0 before.
         window: The last losses, oldest first, zeros in front until it is full; empty without smoothing.
     """
 
@@ -39,7 +39,7 @@ class GreedyState(NamedTuple):
     stuck: Any = 0
     climbing: Any = False
     count: Any = 0
-    armed: Any = False
+    scatter: Any = 0.0
     window: Any = ()
 
 
@@ -52,9 +52,9 @@ class Greedy:
     forgotten: it leaves the state as it was.
 
     With `evidence`, no best is kept. Once every `patience` + 1 losses, a straight line is laid through the last `window` of
-    them. If it falls by more than `evidence` of its standard errors, the scale is raised. If it rises by as much, or if it
-    falls by less than half as much although a fall has raised the scale before, the scale is lowered. In between, nothing is
-    done.
+    them. If it falls by more than `evidence` of its standard errors, the scale is raised. If it rises by as much, the scale is
+    lowered; also if it falls by less than half as much, unless no fall has raised the scale before, or losses scatter twice as
+    widely as at the last one that did. In between, nothing is done.
 
     Made to be fed with the noisy training loss of every optimizer step, so losses are averaged before they are compared. Fed
     with a held-out loss once an epoch, take `window=1`.
@@ -181,11 +181,11 @@ class Greedy:
         """Judge the trend when it is time: whether to raise, whether to cut, and the count of losses until the next time."""
         since = state.good + 1
         due = since > self.patience
-        falls, has_stopped, rises = judge(xp, state.window, self.window, self.evidence or 1.0)
+        falls, has_stopped, rises, spread = judge(xp, state.window, self.window, self.evidence or 1.0, state.scatter)
         known = due & (state.count >= self.window)
         raises = known & falls & xp.where(mute_raise, False, True)
-        cuts = known & (rises | (has_stopped & state.armed)) & xp.where(mute_cut, False, True)
-        return raises, cuts, state._replace(good=xp.where(due, 0, since), armed=state.armed | raises)
+        cuts = known & (rises | has_stopped) & xp.where(mute_cut, False, True)
+        return raises, cuts, state._replace(good=xp.where(due, 0, since), scatter=xp.where(raises, spread, state.scatter))
 
     def _move(self, xp: Any, state: GreedyState, raises: Any, cuts: Any) -> Any:
         up, down = state.scale / self.factor, state.scale * self.factor

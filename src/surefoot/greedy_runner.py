@@ -35,7 +35,7 @@ class GreedyRunner:
         self._stuck, self._count = state.stuck, state.count
         self._raising, self._cutting, self._climbing = state.raising, state.cutting, state.climbing
         self._in_stage = bool(state.raising or state.cutting or state.climbing)
-        self._armed = state.armed
+        self._scatter = state.scatter
         self._trend: Trend | None = None
         self._open_window(state.window)
 
@@ -46,9 +46,9 @@ class GreedyRunner:
         counts = self.scale, self._best, self._good, self._bad
         if self._trend is not None:
             losses, count = self._trend.read()
-            return GreedyState(*counts, *stage, count, self._armed, losses)
+            return GreedyState(*counts, *stage, count, self._scatter, losses)
         window = () if self._width == 1 else (*self._block[self._place :], *self._block[: self._place])
-        return GreedyState(*counts, *stage, self._count, self._armed, window)
+        return GreedyState(*counts, *stage, self._count, self._scatter, window)
 
     def advance(self, loss: Any, **_signals: Any) -> Any:
         """Take in one loss, a float, and return the next scale."""
@@ -100,12 +100,13 @@ class GreedyRunner:
         raises = cuts = False
         if self._good > self._patience:
             self._good = 0
-            raises, has_stopped, rises = trend.judge()
-            cuts = rises or (has_stopped and self._armed)
+            raises, has_stopped, rises, spread = trend.judge(self._scatter)
+            cuts = has_stopped or rises
             if self._in_stage:
                 mute_raise, mute_cut = self._mutes()
                 raises, cuts = raises and not mute_raise, cuts and not mute_cut
-            self._armed = self._armed or raises
+            if raises:
+                self._scatter = spread
         if raises or cuts or self._in_stage:
             self._act(raises, cuts)
 
@@ -135,7 +136,7 @@ class GreedyRunner:
         self._in_stage = bool(self._raising or self._cutting or self._climbing)
 
     def _reset(self) -> None:
-        self._best, self._armed = inf, False
+        self._best, self._scatter = inf, 0.0
         self._good = self._bad = self._raising = self._cutting = self._stuck = self._count = 0
         self._climbing = True
         self._open_window((0.0,) * self._width)
