@@ -380,6 +380,19 @@ def test_it_takes_over_from_a_warmup():
     assert path == pytest.approx([0.025, 0.0625, 0.1, 0.2])
 
 
+def test_a_checkpoint_leaves_the_rates_to_the_warmup_before_it():
+    def both():
+        opt = optimizer(0.1)
+        return opt, SequentialLR(opt, [LinearLR(opt, 0.25, 1.0, total_iters=2), GreedyLR(opt, **QUICK)], milestones=[2])
+
+    (opt, taken), (other, loaded) = both(), both()
+    opt.step()
+    taken.step()
+    other.load_state_dict(opt.state_dict())
+    loaded.load_state_dict(taken.state_dict())
+    assert rates(other) == rates(opt) == pytest.approx([0.0625])
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])  # noqa: S301 - our own
 def test_a_copy_goes_on_by_itself(copied):
     made = scheduler(**QUICK)
@@ -452,6 +465,7 @@ def test_limits_of_several_groups_become_the_tightest_common_ones():
         ({"compat": "keras"}, ValueError, "compat must be one of 'transformers'"),
         ({"compat": "transformers", "window": 3}, ValueError, "window is surefoot's .* knows smooth and window_size instead"),
         ({"compat": "transformers", "stage": "hold"}, ValueError, "stage has no meaning"),
+        ({"compat": "transformers", "evidence": 3.0}, ValueError, "evidence has no meaning"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(settings, error, message):
@@ -478,6 +492,16 @@ def test_a_checkpoint_of_that_class_is_taken_over_by_the_own_rule(reference):
     assert (ours.state.good, ours.state.bad) == (theirs.num_good_epochs, theirs.num_bad_epochs)
     onward = [9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     assert stepped(ours, onward) == stepped(theirs, onward)
+
+
+def test_a_checkpoint_brings_its_window_and_rate_to_a_rule_that_judges_by_evidence():
+    settings = {"smooth": True, "window_size": 8, **QUICK}
+    taken, loaded = GreedyLR(optimizer(), **settings), surefoot.torch.GreedyLR(optimizer(), window=8, evidence=3.0, **QUICK)
+    stepped(taken, [3.0, 2.0, 4.0])
+    with pytest.warns(UserWarning, match="what was set here stays as it is"):
+        loaded.load_state_dict(taken.state_dict())
+    fresh = loaded.policy.init()
+    assert loaded.state == fresh._replace(scale=2.0, count=3, window=(0.0,) * 5 + (3.0, 2.0, 4.0))
 
 
 def test_the_own_rule_names_the_settings_that_differ():

@@ -38,12 +38,12 @@ class HoldAllState(NamedTuple):
 
     def moved(self, rates: tuple[float, ...]) -> HoldAllState:
         """The same with other rates."""
-        return self if rates == self.rates else self._replace(scale=scale(rates, self.bases), rates=rates)
+        return self if rates == self.rates else self._replace(scale=_scale(rates, self.bases), rates=rates)
 
     def joined(self, bases: tuple[float, ...]) -> HoldAllState:
         """The same with more groups, at their base rates; the scale is a new object, so that whoever wrote it writes again."""
         rates, bases = self.rates + bases, self.bases + bases
-        return self._replace(scale=scale(rates, bases), rates=rates, bases=bases)
+        return self._replace(scale=_scale(rates, bases), rates=rates, bases=bases)
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,6 @@ def entry(limits: tuple[float, ...], place: int) -> float:
     return limits[min(place, len(limits) - 1)]
 
 
-def scale(rates: tuple[float, ...], bases: tuple[float, ...]) -> float:
+def _scale(rates: tuple[float, ...], bases: tuple[float, ...]) -> float:
     """The first group's rate as a multiple of its base rate."""
     return rates[0] / bases[0] if bases[0] else 1.0

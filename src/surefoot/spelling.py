@@ -119,8 +119,8 @@ def refuse_own(settings: Mapping[str, Any]) -> None:
     """Raise if a setting is in surefoot's spelling, where only that of transformers' class has a meaning."""
     words = {ours: " and ".join(theirs for theirs in OURS if OURS[theirs] == ours) for ours in OURS.values()}
     for name in settings:
-        if name == "stage":
-            raise ValueError('stage has no meaning with compat="transformers", where all stages hold everything (leave it out)')
+        if name in {"stage", "evidence"}:
+            raise ValueError(f'{name} has no meaning with compat="transformers": that class has nothing like it (leave it out)')
         if name in words:
             raise ValueError(f'{name} is surefoot\'s spelling, and compat="transformers" knows {words[name]} instead')
 
