@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import exp
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,13 @@ from surefoot import (
     Warmup,
     WarmupStableDecay,
 )
+from surefoot.hold_all import HoldAll
 from surefoot.pictures import policy_picture, theme, vega
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from surefoot.greedy import GreedyState
 
 STEPS, STALL, SPIKE = 600, 200, 330
 WIDTH, HEIGHT = 560, 200
@@ -44,6 +48,45 @@ OF_TIME: dict[str, dict[str, Any]] = {
     "warmup": {"Warmup(Cosine(540), 60)": Warmup(Cosine(540), 60), "Cosine(600)": Cosine(600)},
 }
 """By page, policies that do not look at the loss."""
+
+
+STAGED = Greedy(patience=2, window=10, cut_stage=4, raise_stage=12)
+"""What all four readings of the stages have in common; the page about them says it in words."""
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Cooldown and warmup swapped: a stage of `warmup` steps after a cut, and one of `cooldown` steps after a raise."""
+
+    cooldown: int
+    warmup: int
+
+    def init(self) -> GreedyState:
+        """The state before any loss."""
+        return STAGED.init()
+
+    def update(self, state: GreedyState, loss: Any, **_signals: Any) -> GreedyState:
+        """The state after a step."""
+        return replace(STAGED, stage="hold", cut_stage=self.warmup, raise_stage=self.cooldown).update(state, loss)
+
+
+STAGES: dict[str, Any] = {
+    "A, continue": replace(STAGED, stage="continue"),
+    "B, hold the same": replace(STAGED, stage="hold"),
+    "C, hold all": HoldAll(
+        min_rates=(STAGED.min_scale,),
+        max_rates=(STAGED.max_scale,),
+        patience=STAGED.patience,
+        threshold_mode="relative",
+        cut_stage=STAGED.cut_stage,
+        raise_stage=STAGED.raise_stage,
+        smooth=True,
+        window=STAGED.window,
+        reset_after=None,
+    ),
+    "D, crossed": Crossed(cooldown=STAGED.cut_stage, warmup=STAGED.raise_stage),
+}
+"""The four readings of cooldown and warmup."""
 
 _greedy = Greedy(factor=0.9, patience=5)
 OF_LOSS: dict[str, dict[str, Any]] = {
@@ -93,6 +136,7 @@ def draw(folder: Path) -> None:
     drawn = {page: policy_picture(policies, STEPS, width=WIDTH, height=HEIGHT) for page, policies in OF_TIME.items()}
     for page, policies in OF_LOSS.items():
         drawn[page] = policy_picture(policies, STEPS, losses(), width=WIDTH, height=HEIGHT)
+    drawn["stages"] = policy_picture(STAGES, STEPS, losses(), width=WIDTH, height=HEIGHT, log=True)
     drawn["loss"] = loss_picture()
     for page, svg in drawn.items():
         file = folder / f"{page}.svg"

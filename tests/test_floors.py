@@ -9,9 +9,12 @@ import pytest
 import surefoot
 
 FLOORS = {
-    0: "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed combine runner",
+    0: (
+        "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed combine runner "
+        "hold_all spelling checkpoint"
+    ),
     1: "spec problems loop runs stats nmf batches recipes",
-    2: "data torch device ranks networks",
+    2: "data torch transformers device ranks networks",
     4: "lineup catalogue workers compare curves pictures report cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

@@ -6,6 +6,7 @@ import torch
 
 from surefoot import Clip, Cosine, Every, Greedy, Linear, Policy, Step, Then, Warmup, schedule
 from surefoot.torch import GreedyLR, PolicyLR
+from surefoot.transformers import get_greedy_schedule
 
 
 class HalvingState(NamedTuple):
@@ -34,6 +35,9 @@ def main() -> list[float | torch.Tensor]:
         PolicyLR(optimizer, combined),
         GreedyLR(optimizer, window=3, stage="hold"),
         PolicyLR(optimizer, Halving()),
+        GreedyLR(optimizer, min_lr=[0.01], threshold_mode="abs", smooth=False),
+        GreedyLR(optimizer, compat="transformers", max_lr=0.5),
+        get_greedy_schedule(optimizer, patience=5),
     ):
         loss = model(torch.ones(2)).square().mean()
         loss.backward()

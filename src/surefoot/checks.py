@@ -41,6 +41,18 @@ def limits(min_scale: Any, max_scale: Any) -> None:
     number("max_scale", max_scale, low=1.0, advice="limits are multiples of the base rate, which is scale 1")
 
 
+def absolute_limits(place: int, base: float, low: Any, high: Any) -> None:
+    """Raise unless the limits of one group's rate have its base rate between them."""
+    number("min_lr", low, low=0.0)
+    number("max_lr", high, low=0.0)
+    if not low <= base <= high:
+        advice = f"set min_lr to {base / 100:g}" if base < low else f"set max_lr to {base * 10:g}"
+        raise ValueError(
+            f"the limits of a rate must have the base rate between them, got {low:g} to {high:g} around {base:g} in group "
+            f"{place} ({advice}, say: absolute limits have to be chosen for every base rate, min_scale and max_scale suit all)"
+        )
+
+
 def policy(name: str, value: Any) -> None:
     """Raise unless `value` has the two methods of a policy."""
     if isinstance(value, type) or not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):

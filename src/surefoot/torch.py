@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from surefoot import checks
+from surefoot import checkpoint, checks, spelling
 from surefoot.device import DeviceRunner
-from surefoot.greedy import Greedy
 from surefoot.ranks import mean_over_ranks
 from surefoot.runner import runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.optim import Optimizer
 
     from surefoot.policy import Policy
     from surefoot.runner import Runner
+    from surefoot.spelling import GreedySettings
 
 __all__ = ["GreedyLR", "PolicyLR", "mean_over_ranks"]
 
@@ -226,8 +229,37 @@ class GreedyLR(PolicyLR):
         optimizer: The optimizer whose rates are set.
         last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
         on_device: See `PolicyLR`.
-        factor: As all that follow, see `surefoot.Greedy`.
+        compat: `"transformers"` to follow the path of transformers' class; makes a `surefoot.transformers.GreedyLR`.
+        **settings: Those of `surefoot.Greedy`, or what transformers' GreedyLR calls them: `min_lr`, `max_lr`, `cooldown`,
+            `warmup`, `smooth`, `window_size`, `reset_start`; `eps` has no effect, `verbose` logs new rates at INFO.
+
+    Raises:
+        TypeError: The optimizer is not one, there is no such setting, or one is not a number where one is needed.
+        ValueError: A setting is outside its range, or is named in both spellings.
     """
+
+    _rule: Callable[..., Any] = staticmethod(spelling.greedy)
+
+    def __new__(
+        cls,
+        optimizer: Optimizer | None = None,  # None only for a copy.
+        last_epoch: int = -1,
+        *,
+        on_device: bool | None = None,
+        compat: Literal["transformers"] | None = None,
+        **settings: Unpack[GreedySettings],
+    ) -> Self:
+        """One class to call and two rules: as `pathlib.Path` does, it may make one of its subclass."""
+        import surefoot.transformers
+
+        del optimizer, last_epoch, on_device
+        if compat is None:
+            return object.__new__(cls)
+        checks.one_of("compat", compat, ("transformers",))
+        if cls is not GreedyLR:
+            raise TypeError(f"compat is decided by the class: derive {cls.__name__} from surefoot.transformers.GreedyLR")
+        spelling.refuse_own(settings)
+        return object.__new__(surefoot.transformers.GreedyLR)  # type: ignore[return-value] # It is one of this class, too.
 
     def __init__(
         self,
@@ -235,36 +267,34 @@ class GreedyLR(PolicyLR):
         last_epoch: int = -1,
         *,
         on_device: bool | None = None,
-        factor: float = Greedy.factor,
-        patience: int = Greedy.patience,
-        window: int = Greedy.window,
-        evidence: float | None = Greedy.evidence,
-        threshold: float = Greedy.threshold,
-        threshold_mode: Literal["relative", "absolute"] = Greedy.threshold_mode,
-        raise_stage: int = Greedy.raise_stage,
-        cut_stage: int = Greedy.cut_stage,
-        stage: Literal["continue", "hold"] = Greedy.stage,
-        min_scale: float = Greedy.min_scale,
-        max_scale: float = Greedy.max_scale,
-        reset_after: int | None = Greedy.reset_after,
-        mode: Literal["min", "max"] = Greedy.mode,
+        compat: Literal["transformers"] | None = None,
+        **settings: Unpack[GreedySettings],
     ) -> None:
-        greedy = Greedy(
-            factor=factor,
-            patience=patience,
-            window=window,
-            evidence=evidence,
-            threshold=threshold,
-            threshold_mode=threshold_mode,
-            raise_stage=raise_stage,
-            cut_stage=cut_stage,
-            stage=stage,
-            min_scale=min_scale,
-            max_scale=max_scale,
-            reset_after=reset_after,
-            mode=mode,
-        )
-        super().__init__(optimizer, greedy, last_epoch, on_device=on_device)
+        del compat  # `__new__` has seen to it.
+        self._verbose = bool(settings.get("verbose"))
+        super().__init__(optimizer, self._rule(settings, base_rates(optimizer)), last_epoch, on_device=on_device)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict`, perhaps of transformers' GreedyLR, was taken, with this scheduler's own settings.
+
+        Raises:
+            ValueError: The snapshot does not fit: it is another policy's, that of other settings, or has other groups.
+        """
+        if checkpoint.is_theirs(state_dict):
+            state_dict = checkpoint.translated(state_dict, self.policy, base_rates(self.optimizer))
+        super().load_state_dict(state_dict)
+
+    def _write(self, scale: Any) -> None:
+        super()._write(scale)
+        if self._verbose:
+            logging.getLogger("surefoot").info("step %d: the rates are %s", self.last_epoch, self._last_lr)
+
+
+def base_rates(optimizer: Any) -> list[float]:
+    """The base rate of every group."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
 
 
 def _one_number(loss: Any) -> Any:
