@@ -12,7 +12,8 @@ import torch
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, SequentialLR
 
 from processes import in_processes
-from surefoot.torch import GreedyLR, mean_over_ranks
+from surefoot import Greedy
+from surefoot.torch import GreedyLR, PolicyLR, mean_over_ranks
 
 QUICK = {"factor": 0.5, "patience": 0, "window": 1}
 
@@ -149,7 +150,7 @@ def test_a_loss_on_the_device_of_the_rates_is_not_read(window):
     rate = torch.tensor(0.1, device="meta")
     optimizer = torch.optim.SGD([weight], lr=0.1)
     optimizer.param_groups[0]["lr"] = rate  # The optimizer's constructor would read it.
-    scheduler = GreedyLR(optimizer, window=window)
+    scheduler = PolicyLR(optimizer, Greedy(window=window))
     loss = weight.square().sum()
     with pytest.raises(RuntimeError, match="meta"):
         loss.item()  # On this device there is nothing to be read.
