@@ -25,6 +25,12 @@ POLICIES = [
 IDS = [type(policy).__name__ + str(number) for number, policy in enumerate(POLICIES)]
 
 
+@pytest.fixture(autouse=True)
+def _forget_what_was_compiled():
+    yield
+    torch._dynamo.reset()
+
+
 class Log(TorchDispatchMode):
     """Every operation that is launched."""
 

@@ -131,8 +131,9 @@ class Greedy:
     def update(self, state: GreedyState, loss: Any, **_signals: Any) -> GreedyState:
         """The state after a step at `state.scale` that met `loss`."""
         xp, state, loss = meet(state, loss)
-        value = loss if self.mode == "min" else -loss
-        return choose(xp.isfinite(loss), lambda: self._heed(xp, state, value), state)
+        known = xp.isfinite(loss)
+        value = xp.where(known, loss if self.mode == "min" else -loss, 0.0)  # Sums of what is forgotten anyway would warn.
+        return choose(known, lambda: self._heed(xp, state, value), state)
 
     def _heed(self, xp: Any, state: GreedyState, value: Any) -> GreedyState:
         window, count = self._slide(xp, state, value)

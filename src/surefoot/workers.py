@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -61,9 +62,11 @@ def _in_one_pool(
     others = set(multiprocessing.active_children())
     context.set_forkserver_preload(["surefoot.networks"])  # PyTorch is imported once, not once per worker.
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
-    futures = {pool.submit(function, item): item for item in items}
-    pending, is_interrupted = set(futures), False
+    futures: dict[Future[U], T] = {}
+    is_interrupted = is_over = False
     try:
+        futures.update((pool.submit(function, item), item) for item in items)
+        pending = set(futures)
         while pending:
             try:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -76,9 +79,10 @@ def _in_one_pool(
                 continue
             for future in done:
                 yield futures[future], future.result()
+        is_over = True
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if pending:  # Nobody waits for these any more, and an orderly exit of this process would.
+        if not is_over:  # Nobody waits for the workers any more, and an orderly exit of this process would.
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
     if is_interrupted:
