@@ -7,17 +7,14 @@ import os
 import shlex
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, fields
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from surefoot import __version__, catalogue, lineup
+from surefoot import __version__, catalogue, lineup, tables
 from surefoot.runs import Store, StoreError
 from surefoot.spec import from_dict, to_dict
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from surefoot.compare import Plan
-    from surefoot.stats import Cell, Summary
+    from surefoot.stats import Cell
 
 app = typer.Typer(
     help="Learning-rate schedules driven by the loss: compare them on real problems.",
@@ -142,9 +139,9 @@ def policies(*, as_json: JsonOption = False) -> None:
         rows = [{"policy": name, "description": lineup.describe(name), "settings": to_dict(made[name])} for name in made]
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = _table("policy", "what it does", f"settings for {_EXAMPLE_STEPS} steps")
+    table = tables.plain("policy", "what it does", f"settings for {_EXAMPLE_STEPS} steps")
     for name, policy in made.items():
-        table.add_row(name, lineup.describe(name), _short(policy))
+        table.add_row(name, lineup.describe(name), tables.settings(policy))
     out.print(table)
     out.print('Change settings in brackets: --policy "greedy(patience=5, window=20),cosine(end=0.1)"')
 
@@ -159,7 +156,7 @@ def problems(*, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = _table("problem", "what it is", "steps", "optimizers")
+    table = tables.plain("problem", "what it is", "steps", "optimizers")
     for row in rows:
         table.add_row(row["problem"], row["description"], str(row["steps"]), ", ".join(row["optimizers"]))
     out.print(table)
@@ -216,11 +213,16 @@ def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -
     with _failing():
         write(page, cells, title="Learning-rate schedules compared", command=command)
     if as_json:
-        found = {"version": __version__, "cells": [_plain(cell) for cell in cells], "page": str(page), "store": str(store)}
+        found = {
+            "version": __version__,
+            "cells": [tables.as_json(cell) for cell in cells],
+            "page": str(page),
+            "store": str(store),
+        }
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
         return
     for cell in cells:
-        out.print(_cell_table(cell))
+        out.print(tables.of_cell(cell))
     out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
 
 
@@ -231,51 +233,6 @@ def _draw(cells: Sequence[Cell], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for cell in cells:
             (folder / f"{cell.problem}-{cell.optimizer}.svg").write_text(picture(cell), "utf-8")
-
-
-def _cell_table(cell: Cell) -> Table:
-    seeds = len(next(iter(cell.runs.values())))
-    table = _table("policy", "held-out loss", "±", f"vs {cell.reference}", "steps to target", "diverged")
-    table.title = f"{cell.problem}, {cell.optimizer}, base rate {cell.base:g}, {cell.steps} steps, {seeds} seeds, untuned"
-    table.caption = (
-        f"Final loss: mean of the last 3 evaluations. Target: {cell.target:#.4g}, 1.02 x the median {cell.reference}."
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in cell.summaries:
-        table.add_row(row.policy, *_figures(row))
-    return table
-
-
-def _figures(row: Summary) -> list[str]:
-    final = f"{row.final:#.4g}" if isfinite(row.final) else "-"
-    spread = f"{row.spread:#.2g}" if isfinite(row.spread) else "-"
-    versus = f"{row.versus:+.1%}" if isfinite(row.versus) else "-"
-    steps = f"{row.steps_to_target:.0f}" if isfinite(row.steps_to_target) else "missed"
-    return [final, spread, versus, steps, f"{row.diverged} of {row.runs}" if row.diverged else "-"]
-
-
-def _plain(cell: Cell) -> dict[str, Any]:
-    rows = [{name: _finite(value) for name, value in asdict(summary).items()} for summary in cell.summaries]
-    names = ("problem", "optimizer", "base", "steps", "reference")
-    return {**{name: getattr(cell, name) for name in names}, "target": _finite(cell.target), "policies": rows}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: what is not finite is null."""
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _table(*columns: str) -> Table:
-    table = Table(*columns, title_justify="left", caption_justify="left", title_style="bold")
-    table.columns[0].no_wrap = True
-    return table
-
-
-def _short(policy: Any) -> str:
-    """The settings that a policy's class does not have by default."""
-    defaults = {field.name: field.default for field in fields(policy)}
-    return ", ".join(f"{name}={value}" for name, value in vars(policy).items() if value != defaults[name])
 
 
 def _split(names: str) -> list[str]:

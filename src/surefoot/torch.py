@@ -15,6 +15,7 @@ from surefoot import checkpoint, checks, spelling
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
 from surefoot.runner import runner
+from surefoot.snapshot import plain, restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +127,8 @@ class PolicyLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot of what changes in a run, in plain containers; the policy's settings are not part of it."""
-        pending = {"total": _plain(self._total), "observed": self._observed}
-        return {"last_epoch": self.last_epoch, "state": _plain(self.state), **pending}
+        pending = {"total": plain(self._total), "observed": self._observed}
+        return {"last_epoch": self.last_epoch, "state": plain(self.state), **pending}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, with this scheduler's own policy, and set the rates.
@@ -138,9 +139,9 @@ class PolicyLR(LRScheduler):
         missing = {"last_epoch", "state", "total", "observed"} - set(state_dict)
         if missing:
             raise ValueError(f"this is no snapshot of a PolicyLR: it lacks {', '.join(sorted(missing))}")
-        state = _restored(self.policy.init(), state_dict["state"], self.policy)
+        state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
-        self._total, self._observed = _plain(state_dict["total"]), state_dict["observed"]
+        self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
         if self._on_device:
             self._settle(state)
         else:
@@ -307,29 +308,3 @@ def _one_number(loss: Any) -> Any:
     if isinstance(loss, (str, bytes)) or not hasattr(loss, "__float__"):
         raise TypeError(f"a loss must be a number or a tensor with one element, got {loss!r}")
     return float(loss)
-
-
-def _plain(value: Any) -> Any:
-    """A copy in dicts, lists and numbers.
-
-    `torch.load(weights_only=True)` reads it. A tensor would be refused by `torch.distributed.checkpoint` where a scheduler that
-    has seen no loss yet has a number.
-    """
-    if isinstance(value, tuple):
-        if hasattr(value, "_asdict"):
-            return {name: _plain(item) for name, item in value._asdict().items()}
-        return [_plain(item) for item in value]
-    return value.tolist() if isinstance(value, Tensor) else value
-
-
-def _restored(like: Any, plain: Any, policy: Policy[Any]) -> Any:
-    """What `_plain` was given, in the structure of `like`."""
-    if hasattr(like, "_fields"):
-        if isinstance(plain, dict) and set(plain) == set(like._fields):
-            return type(like)(**{name: _restored(getattr(like, name), plain[name], policy) for name in like._fields})
-        raise ValueError(f"this snapshot is not that of a {type(policy).__name__}")
-    if isinstance(like, tuple):
-        if isinstance(plain, (list, tuple)) and len(plain) == len(like):
-            return tuple(plain)
-        raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
-    return like.new_tensor(plain) if isinstance(like, Tensor) else plain

@@ -1,0 +1,36 @@
+"""States as checkpoints hold them: plain containers that anyone can load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from surefoot.policy import Policy
+
+
+def plain(value: Any) -> Any:
+    """A copy in dicts, lists and numbers.
+
+    `torch.load(weights_only=True)` reads it. A tensor would be refused by `torch.distributed.checkpoint` where a scheduler that
+    has seen no loss yet has a number.
+    """
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            return {name: plain(item) for name, item in value._asdict().items()}
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, Tensor) else value
+
+
+def restored(like: Any, data: Any, policy: Policy[Any]) -> Any:
+    """What `plain` was given, in the structure of `like`."""
+    if hasattr(like, "_fields"):
+        if isinstance(data, dict) and set(data) == set(like._fields):
+            return type(like)(**{name: restored(getattr(like, name), data[name], policy) for name in like._fields})
+        raise ValueError(f"this snapshot is not that of a {type(policy).__name__}")
+    if isinstance(like, tuple):
+        if isinstance(data, (list, tuple)) and len(data) == len(like):
+            return tuple(data)
+        raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
+    return like.new_tensor(data) if isinstance(like, Tensor) else data
