@@ -91,6 +91,27 @@ def test_the_rate_of_fine_tuning_can_fall_as_well_as_rise():
     assert 5e-7 <= rising.rates[-1] < 5e-5
 
 
+# 4
+@pytest.mark.parametrize("spread", [0.01, 0.05, 0.2])
+def test_a_falling_loss_raises_the_rate_through_noise_and_is_not_cut(spread):
+    noise = torch.randn(500, generator=torch.Generator().manual_seed(0)).double() * spread
+    falling = (2.0 + 3.0 * torch.exp(-torch.arange(500).double() / 2000.0) + noise).tolist()
+    training = Training(window=200, evidence=4.5)
+    for loss in falling:
+        training.scheduler.step(loss)
+        training.rates.append(training.optimizer.param_groups[0]["lr"])
+    assert training.rates == sorted(training.rates)
+    assert training.rates[-1] > 1.5 * training.rates[0]
+
+
+# 4
+def test_noise_alone_neither_raises_nor_cuts():
+    training = Training(window=200, evidence=4.5)
+    for loss in torch.randn(5000, generator=torch.Generator().manual_seed(0)).tolist():
+        training.scheduler.step(loss)
+    assert training.scheduler.get_last_lr() == [training.rates[0]]
+
+
 # 5
 def test_a_steady_fall_after_a_spike_is_not_cut_for_ever_where_resets_are_on():
     training = Training(0.003, factor=0.8, patience=2, window=1, min_scale=0.1, reset_after=3).steps(20)
@@ -200,6 +221,21 @@ def test_ranks_with_different_losses_decide_alike():
     assert first == second
     assert len({state[0] for state in first}) > 2
     assert first[5] == first[4]  # The step on which one rank's loss was NaN.
+
+
+# 10
+def test_no_batch_size_becomes_the_loss():
+    def step_as_deepspeed_does(scheduler, train_batch_size=512):
+        try:
+            scheduler.step()
+        except TypeError:
+            scheduler.step(train_batch_size)
+
+    training = Training(**QUICK)
+    for loss in (3.0, 2.0, 1.0):
+        training.scheduler.observe(loss)
+        step_as_deepspeed_does(training.scheduler)
+    assert training.scheduler.state.best == 1.0
 
 
 # 11

@@ -1,10 +1,12 @@
 """Policies as PyTorch schedulers, with real optimizers."""
 
 import copy
+import gc
 import inspect
 import io
 import math
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -309,3 +311,19 @@ def test_greedy_lr_takes_the_settings_of_greedy():
 def test_mistakes_are_refused_at_the_door(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [GreedyLR, lambda opt: PolicyLR(opt, Warmup(Greedy(evidence=4.0), steps=3))])
+def test_a_scheduler_is_gone_with_its_last_name(make):
+    opt = optimizer()
+    scheduler = make(opt)
+    for loss in (3.0, 2.0, 1.0):
+        scheduler.observe(loss)
+        scheduler.step()
+    was = weakref.ref(scheduler)
+    gc.disable()
+    try:
+        del scheduler
+        assert was() is None  # No cycle keeps it for the collector.
+    finally:
+        gc.enable()

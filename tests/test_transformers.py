@@ -19,7 +19,7 @@ import surefoot.torch
 from strategies import dyadic, fractions, modes, waits
 from surefoot import Greedy, schedule
 from surefoot.hold_all import HoldAll
-from surefoot.transformers import GreedyLR, get_greedy_schedule
+from surefoot.transformers import GreedyLR, StreamingAverage, get_greedy_schedule
 
 QUICK = {"factor": 0.5, "patience": 0}
 THEIRS = {"mode": "min", "factor": 0.9, "patience": 3, "min_lr": 1e-6, "max_lr": 1.0}
@@ -210,12 +210,31 @@ def test_losses_are_averaged_on_request():  # test_smoothing_uses_streaming_aver
     stepped(smooth, [10.0, 8.0, 6.0, 4.0])
     assert smooth.state.window == (8.0, 6.0, 4.0)
     assert smooth.best == 6.0
+    assert (smooth._streaming_avg.window_size, smooth._streaming_avg.values) == (3, [8.0, 6.0, 4.0])
 
 
 def test_losses_are_not_averaged_by_default():  # test_no_smoothing_by_default
     plain = scheduler()
     stepped(plain, [10.0, 8.0])
-    assert (plain.smooth, plain.best) == (False, 8.0)
+    assert (plain.smooth, plain.best, plain._streaming_avg) == (False, 8.0, None)
+
+
+def test_the_average_is_that_of_the_last_values():  # StreamingAverageTest.test_basic_average
+    average = StreamingAverage(window_size=3)
+    assert [average.streamavg(value) for value in (1.0, 2.0, 3.0, 4.0)] == [1.0, 1.5, 2.0, 3.0]
+
+
+def test_the_average_comes_back_from_a_snapshot():  # StreamingAverageTest.test_state_dict_round_trip
+    first, second = StreamingAverage(window_size=3), StreamingAverage(window_size=3)
+    for value in (1.0, 2.0, 3.0):
+        first.streamavg(value)
+    second.load_state_dict(first.state_dict())
+    assert (second.values, second.sum, second.window_size) == (first.values, first.sum, first.window_size)
+
+
+def test_no_huge_value_stays_in_the_average():
+    average = StreamingAverage(window_size=2)
+    assert [average.streamavg(value) for value in (1e17, 1.0, 1.0)][-1] == 1.0
 
 
 def test_a_snapshot_brings_back_all_it_shows():  # test_state_dict_round_trip

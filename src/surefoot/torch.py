@@ -194,16 +194,19 @@ class PolicyLR(LRScheduler):
 
     def _write(self, scale: Any) -> None:
         groups = self.optimizer.param_groups
+        rates: list[float | Tensor] = []
         for group in groups:
             rate = group["lr"]
-            base = group.setdefault("initial_lr", rate.clone() if isinstance(rate, Tensor) else rate)
             if isinstance(rate, Tensor):
-                rate.copy_(base * scale) if isinstance(scale, Tensor) else rate.fill_(base * scale)
+                new = group.setdefault("initial_lr", rate.clone()) * scale
+                rate.copy_(new) if isinstance(new, Tensor) else rate.fill_(new)
+                rates.append(rate.clone())
             else:
-                group["lr"] = float(base * scale)
+                group["lr"] = new = float(group.setdefault("initial_lr", rate) * scale)
+                rates.append(new)
+        self._last_lr = rates
         # A scale on a device changes in place, so that it has to be written at every step.
         self._written = (None if isinstance(scale, Tensor) else scale, len(groups))
-        self._last_lr = [group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"] for group in groups]
 
     def _initial_step(self) -> None:
         """Called by the base class's constructor, and again by SequentialLR for its first scheduler."""

@@ -6,6 +6,7 @@ transformers itself is not needed, and is not imported.
 from __future__ import annotations
 
 import logging
+from math import fsum
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from torch import Tensor
@@ -21,12 +22,54 @@ if TYPE_CHECKING:
 
     from surefoot.hold_all import HoldAll, HoldAllState
 
-__all__ = ["GreedyLR", "get_greedy_schedule"]
+__all__ = ["GreedyLR", "StreamingAverage", "get_greedy_schedule"]
 
 
 def _shown(name: str, meaning: str) -> Any:
     """An attribute that can be read, under the name that it has in a checkpoint."""
     return property(lambda self: checkpoint.written(self.policy, self.state)[name], doc=meaning)
+
+
+class StreamingAverage:
+    """The mean of the last values, under the names that `transformers.optimization.StreamingAverage` has.
+
+    The sum is formed anew for every mean, so that no huge value leaves its rounding error behind.
+
+    >>> average = StreamingAverage(window_size=2)
+    >>> [average.streamavg(value) for value in [1.0, 2.0, 5.0]]
+    [1.0, 1.5, 3.5]
+
+    Attributes:
+        window_size: How many values are averaged.
+        values: The last values, oldest first.
+
+    Args:
+        window_size: How many values are averaged, 1 or more.
+        values: Values to start with, oldest first.
+    """
+
+    def __init__(self, window_size: int = 50, values: Sequence[float] = ()) -> None:
+        checks.whole("window_size", window_size, low=1)
+        self.window_size = window_size
+        self.values = list(values)[-window_size:]
+
+    @property
+    def sum(self) -> float:
+        """The sum of the values."""
+        return fsum(self.values)
+
+    def streamavg(self, value: float) -> float:
+        """Take in a value and return the mean."""
+        self.values = [*self.values, float(value)][-self.window_size :]
+        return self.sum / len(self.values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot, as that class writes it."""
+        return {"window_size": self.window_size, "values": list(self.values), "sum": self.sum}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the values of a snapshot; as many as fit into the window."""
+        self.values = list(state_dict["values"])[-self.window_size :]
 
 
 class GreedyLR(surefoot.torch.GreedyLR):
@@ -142,6 +185,11 @@ class GreedyLR(surefoot.torch.GreedyLR):
         """The rule's state."""
         state: HoldAllState = self._runner.state
         return state
+
+    @property
+    def _streaming_avg(self) -> StreamingAverage | None:
+        """The window, for those who look there; a copy."""
+        return StreamingAverage(self.policy.window, self.state.window) if self.policy.smooth else None
 
     @property
     def verbose(self) -> bool:
