@@ -6,17 +6,8 @@ from surefoot.loop import train
 from surefoot.plateau import Plateau
 from surefoot.policy import Policy, State, schedule
 from surefoot.runs import Run, Store
-from surefoot.timed import (
-    Constant,
-    Cosine,
-    CosineRestarts,
-    Exponential,
-    Linear,
-    OneCycle,
-    Polynomial,
-    Step,
-    WarmupStableDecay,
-)
+from surefoot.timed import Constant, Exponential, Linear, Polynomial, Step, WarmupStableDecay
+from surefoot.waves import Cosine, CosineRestarts, OneCycle
 
 __version__ = "0.1.0"
 
