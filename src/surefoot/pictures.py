@@ -83,7 +83,14 @@ def theme(colours: Sequence[str] = LIGHT, *, ink: str = "#33373d", faint: str = 
         "rule": {"color": ink},
         "text": {"color": ink, "fontSize": 11},
         "title": {"color": ink, "fontSize": 14, "fontWeight": 600, "anchor": "start", "frame": "group", "offset": 10},
-        "legend": {"labelColor": ink, "labelFontSize": 13, "symbolStrokeWidth": 3.5, "symbolSize": 260, "labelLimit": 260},
+        "legend": {
+            "labelColor": ink,
+            "labelFontSize": 13,
+            "symbolStrokeWidth": 3.5,
+            "symbolSize": 260,
+            "labelLimit": 260,
+            "columnPadding": 24,
+        },
         "view": {"stroke": None},
     }
 
