@@ -282,6 +282,22 @@ def test_a_copy_goes_on_by_itself(copied):
     assert rates(scheduler.optimizer) == [0.2]
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))])  # noqa: S301 - our own
+def test_a_copy_that_judges_by_the_trend_goes_on_by_itself(copied):
+    falling = [9.0 - step for step in range(9)]
+    scheduler = GreedyLR(optimizer(), factor=0.5, patience=3, window=8, evidence=2.0)
+    for loss in falling[:6]:
+        scheduler.step(loss)
+    other, before = copied(scheduler), scheduler.state
+    for loss in falling[6:]:
+        other.step(loss)
+    assert scheduler.state == before
+    for loss in falling[6:]:
+        scheduler.step(loss)
+    assert other.state == scheduler.state
+    assert other.get_last_lr() == [0.2]
+
+
 def test_greedy_lr_takes_the_settings_of_greedy():
     assert GreedyLR(optimizer()).policy == Greedy()
     settings = {

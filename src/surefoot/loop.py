@@ -40,7 +40,7 @@ def train(
     Args:
         problem: What to train.
         policy: Who sets the rate.
-        base: The base rate, above 0; the problem's own if None.
+        base: The base rate, 0 or more; the problem's own if None.
         steps: The budget, 1 or more; the problem's own if None.
         seed: Seed of initialisation and batch order.
         evaluate: Called with the number of steps made and the held-out loss.

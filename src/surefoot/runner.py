@@ -37,7 +37,7 @@ class Fold:
         return self.state.scale
 
 
-def runner(policy: Policy[Any], state: Any = None, *, floats: bool = True) -> Runner:
+def runner(policy: Policy[Any], state: Any = None) -> Runner:
     """The fastest runner there is for a policy.
 
     >>> from surefoot import Greedy
@@ -47,8 +47,7 @@ def runner(policy: Policy[Any], state: Any = None, *, floats: bool = True) -> Ru
 
     Args:
         policy: The policy.
-        state: Where to start; None for the beginning.
-        floats: Whether all losses will be plain floats, and all of the state is plain numbers.
+        state: Where to start, in plain numbers; None for the beginning.
     """
     state = policy.init() if state is None else state
-    return GreedyRunner(policy, state) if floats and type(policy) is Greedy else Fold(policy, state)
+    return GreedyRunner(policy, state) if type(policy) is Greedy else Fold(policy, state)

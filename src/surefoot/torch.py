@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from surefoot import checkpoint, checks, spelling
+from surefoot.arithmetic import widen
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
 from surefoot.runner import runner
@@ -306,8 +307,7 @@ def _one_number(loss: Any) -> Any:
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             raise ValueError(f"expected one loss, got a tensor of shape {tuple(loss.shape)}; reduce it first: loss.mean()")
-        loss = loss.detach().reshape(())
-        return loss.to(torch.promote_types(loss.dtype, torch.float32))
+        return widen(loss).reshape(())
     if isinstance(loss, (str, bytes)) or not hasattr(loss, "__float__"):
         raise TypeError(f"a loss must be a number or a tensor with one element, got {loss!r}")
     return float(loss)
