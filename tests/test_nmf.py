@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefoot.nmf import Factorisation, _expected_smoothness, _largest_eigenvalue
+from surefoot.nmf import Factorisation
+from surefoot.nmf.problem import _expected_smoothness, _largest_eigenvalue
 
 
 @cache
