@@ -13,7 +13,7 @@ FLOORS = {
         "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
-    1: "spec problems loop runs stats nmf batches recipes",
+    1: "spec problems fleet loop runs stats nmf batches recipes",
     2: "data torch transformers device snapshot ranks networks",
     4: "lineup catalogue workers compare curves pictures report tables cli __main__",
 }
