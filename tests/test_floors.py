@@ -10,7 +10,7 @@ import surefoot
 
 FLOORS = {
     0: (
-        "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed waves combine runner "
+        "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
     1: "spec problems fleet loop runs stats nmf batches recipes",
