@@ -281,7 +281,8 @@ class _Step(NamedTuple):
 
 def _limited(problem: Factorisation, xp: Any, rate: Any, edge: Any, first_edge: Any) -> _Step:
     """The step that the rate asks for, within ceiling and cap."""
-    wanted = size = limited(rate, edge if problem.rates == "bound" else first_edge, inf)
+    unit = edge if problem.rates == "bound" else first_edge
+    wanted = size = rate * xp.where(unit < inf, unit, 0.0)  # Without curvature there is no slope either, and no step.
     if problem.rates != "plain":
         size = xp.minimum(wanted, limited(problem.ceiling, edge, problem.cap * first_edge))
     return _Step(size, size / edge, wanted > size)
