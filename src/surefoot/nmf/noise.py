@@ -51,7 +51,7 @@ class TwoHalvesState(NamedTuple):
 
     @property
     def fraction(self) -> Any:
-        """SNR / (1 + SNR), from 0 to 1: the share of the gradient's squared norm that is signal; 1 before anything was seen."""
+        """The share of the gradient's squared norm that is signal, SNR / (1 + SNR); 1 before anything was seen."""
         xp, agreement, power = wide(self.agreement, self.power)
         share = xp.clip(agreement / xp.where(power > 0.0, power, 1.0), 0.0, 1.0)
         return narrow(xp, xp.where(power > 0.0, share, 1.0), self.agreement, self.power)
