@@ -99,7 +99,7 @@ def _folder(package: str) -> Path:
     """Where a package lies, found without importing it."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise DataMissing(f"docstrings needs the package {package} installed, got none (pip install {package})")
+        raise DataMissing(f"docstrings needs the package {package} installed, got none (install it, or leave it out)")
     return Path(found.submodule_search_locations[0])
 
 
