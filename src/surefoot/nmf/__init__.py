@@ -12,8 +12,10 @@ an abstract only, and its formula is not known to us. **The family of bounds her
 """
 
 from surefoot.nmf.balance import a_priori_edge, balance
+from surefoot.nmf.cycle import chebyshev, descend
 from surefoot.nmf.edges import block_edge, cauchy_edge, feasible_direction, feasible_edge, noisy_edge
 from surefoot.nmf.eigenvalues import largest_eigenvalue
+from surefoot.nmf.exact import Incremental, Pass
 from surefoot.nmf.factors import Factors, Streams
 from surefoot.nmf.joint import Quartic, quartic, segment_edge
 from surefoot.nmf.masks import masked_edge, row_edges
@@ -26,7 +28,9 @@ __all__ = [
     "Factorisation",
     "FactorisationFleet",
     "Factors",
+    "Incremental",
     "Matrices",
+    "Pass",
     "Quartic",
     "RunningMaximum",
     "RunningMaximumState",
@@ -37,6 +41,8 @@ __all__ = [
     "balance",
     "block_edge",
     "cauchy_edge",
+    "chebyshev",
+    "descend",
     "expected_smoothness",
     "feasible_direction",
     "feasible_edge",
