@@ -152,19 +152,19 @@ def cliff(rows: Rows) -> dict[str, Any]:
     y = {
         "field": "error",
         "type": "quantitative",
-        "scale": {"type": "log", "domain": [0.02, TOP]},
+        "scale": {"type": "log", "domain": [0.02, 1.15 * TOP]},
         "axis": {"title": "final error", "values": [0.02, 0.05, 0.1, 0.2, 0.5, 1]},
     }
     return _facets(values, [line, cross], {"x": x, "y": y, "color": _colour("steps", LIMITS)}, height=190)
 
 
 def descent(rows: Rows) -> dict[str, Any]:
-    """Error against step at the tuned rate, clipped."""
+    """Error against step at the tuned rate, plain: clipped, many schedules would lie on each other."""
     at = np.linspace(0, STEPS - 1, POINTS).round().astype(int)
     values = [
         {"setting": LABELS[setting], "schedule": name, "step": int(step), "error": min(error, TOP)}
         for (setting, limits, name), row in rows.items()
-        if limits == "clipped"
+        if limits == "plain"
         for step, error in zip(at, numbers(row["curve"]), strict=True)
     ]
     x = {"field": "step", "type": "quantitative", "axis": {"title": "step", "tickCount": 4, "grid": False}}
