@@ -7,6 +7,7 @@ from typing import Any
 from surefoot import checks
 from surefoot.nmf.arrays import bare, inner, namespace, narrow, over, sound, where_sound, wide
 from surefoot.nmf.eigenvalues import bounded, check
+from surefoot.nmf.single import returned, single
 
 
 def block_edge(gram: Any, *, ridge: float = 0.0, method: str = "eigen", sweeps: int = 3) -> Any:
@@ -35,6 +36,8 @@ def block_edge(gram: Any, *, ridge: float = 0.0, method: str = "eigen", sweeps: 
     """
     checks.number("ridge", ridge, low=0.0)
     check(gram, method, sweeps)
+    if bound := single(gram, method, sweeps):  # Zero and NaN go the general way.
+        return returned(gram, 2.0 / (bound + ridge))
     xp = namespace(gram)
     return narrow(xp, over(xp, 2.0, bounded(gram, method, sweeps) + ridge), gram)
 

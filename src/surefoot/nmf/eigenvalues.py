@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot import checks
 from surefoot.nmf.arrays import bare, namespace, narrow, sound, where_sound, wide
+from surefoot.nmf.single import returned, single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,10 @@ def largest_eigenvalue(gram: Any, *, method: str = "eigen", sweeps: int = 3) -> 
     r"""The largest eigenvalue $\lambda$ of each symmetric matrix, rounded up: what bounds the curvature of a block.
 
     *Proved* (`docs/nmf/bounds.md`, "Cheap and certified"): for every symmetric $K$ and every positive vector $x$,
-    $$\lambda(K) \le \max_i (|K|x)_i / x_i,$$ the theorem of Collatz and Wielandt. `method="collatz"` takes the best of
+
+    $$\lambda(K) \le \max_i (|K|x)_i / x_i,$$
+
+    the theorem of Collatz and Wielandt. `method="collatz"` takes the best of
     `sweeps` such vectors, each the product of $|K|$ with the one before, beginning with ones, and adds a margin for its own
     rounding, $(r+8)$ units in the last place. All of it is sums and products: on a GPU nothing waits for it.
 
@@ -49,6 +53,8 @@ def largest_eigenvalue(gram: Any, *, method: str = "eigen", sweeps: int = 3) -> 
     Reference: Collatz, 1942, Math. Z. 48; Wielandt, 1950, Math. Z. 52.
     """
     check(gram, method, sweeps)
+    if (bound := single(gram, method, sweeps)) is not None:
+        return returned(gram, bound, up=True)
     return narrow(namespace(gram), bounded(gram, method, sweeps), gram, up=True)
 
 
