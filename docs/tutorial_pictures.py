@@ -50,7 +50,7 @@ def drawn(found: dict[str, Any]) -> dict[str, Spec]:
         "topics": topics(found["library"].components_, found["texts"].words),
         "ratings": bars({what: found["stars_off"](prediction) for what, prediction in stars.items()}, "error in stars"),
         "taste": taste(found["share"], found["ratings"], most=24),
-        "rates": rates(line.bound_history_, {"Greedy": greedy.rate_history_, "Linear": line.rate_history_}),
+        "rates": {"hconcat": [rates(line, "Linear(steps=200)"), rates(greedy, "Greedy(factor=0.8, patience=3, window=10)")]},
     }
 
 
@@ -152,29 +152,27 @@ def taste(share: NDArray[Any], ratings: Ratings, most: int) -> Spec:
     }
 
 
-def rates(bound: Sequence[float], asked: dict[str, Sequence[float]]) -> Spec:
-    """The rates of some schedules, and the bound that they stay under, step by step."""
-    lines = {"the bound": bound, **asked}
-    rows = [
-        {"step": at, "what": what, "rate": rate} for what, values in lines.items() for at, rate in enumerate(values) if rate
-    ]
-    values = [row["rate"] for row in rows]
-    low, high = min(values) / 1.15, max(values) * 1.15
+def rates(model: Any, title: str) -> Spec:
+    """The rate of the parts and the bound that it stays under, step by step."""
+    lines = {"the bound": model.bound_history_, "the rate": model.rate_history_}
+    rows = [{"step": at, "what": what, "rate": rate} for what, values in lines.items() for at, rate in enumerate(values)]
+    low, high = 3e-6, 2e-2  # The same in both pictures.
     y = {
         "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {"format": "~g", "values": ticks(low, high, most=7)},
+        "axis": {"format": "~g", "values": ticks(low, high, most=6)},
     }
-    hue = {"domain": list(lines), "range": [OTHERS, *LIGHT]}
+    hue = {"domain": list(lines), "range": [OTHERS, OURS]}
     return {
+        "title": {"text": title, "fontSize": 12},
         "data": {"values": rows},
-        "mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"},
+        "mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round", "clip": True},
         "encoding": {
-            "x": {"field": "step", "type": "quantitative", "axis": {"title": "step", "grid": False}},
-            "y": {"field": "rate", "type": "quantitative", "title": "rate of the parts", **y},
+            "x": {"field": "step", "type": "quantitative", "axis": {"title": "step", "grid": False, "tickCount": 5}},
+            "y": {"field": "rate", "type": "quantitative", "title": None, **y},
             "color": {"field": "what", "type": "nominal", "scale": hue, "legend": {"orient": "top", "title": None}},
         },
-        "width": 560,
-        "height": 240,
+        "width": 310,
+        "height": 220,
     }
 
 
