@@ -34,7 +34,7 @@ class Watch:
     trouble: str = ""
     is_settled: bool = False
     _losses: tuple[float, ...] = ()
-    _first: float = 1.0
+    _first: float = inf
     _lowest: float = inf
     _best: tuple[NDArray[Any], NDArray[Any]] | None = None
 
@@ -74,7 +74,7 @@ def trouble(descent: Descent, loss: float, first: float) -> str:
     Args:
         descent: A descent after at least one step.
         loss: Its loss.
-        first: The loss that it began with, or 1, that of no factors at all.
+        first: The loss that it began with; infinity if no loss is too large.
     """
     if not isfinite(loss) or loss > _DIVERGED * max(first, 1.0):
         return f"the factorisation diverged, from a loss of {first:.3g} to {loss:.3g}; the best factors on the way were kept"
