@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _INNER_STEPS = 5
 """Steps on a factor for each product with the matrix, beside which they cost little."""
+_BATCH_STEPS = 4
+"""The same for the parts and a batch: they go that much further towards what is best for the batch, and never uphill on it."""
 _STREAM_TOLERANCE = 1e-4
 """How well the codes of a new batch are solved before the parts move on."""
 
@@ -141,7 +143,7 @@ class Descent:
         return 0.5 * rows.squares + total.value(moved), move
 
     def _step(self, block: Block, codes: NDArray[Any]) -> float:
-        """One step of the parts along the gradient of a batch; return its loss before."""
+        """Steps of the parts at one rate, along the gradients of a batch; return its loss before."""
         data = block.for_parts(codes)
         left = 0.5 * block.squares + data.value(self.parts.T)
         if not is_reliable(left, block.squares, self.parts.dtype):
@@ -149,8 +151,8 @@ class Descent:
         left += self.penalties.of(codes, self.parts)
         problem = self._of_parts(data, len(codes))
         move = self._allowed(problem.curvature(), self.parts_limit, self.pilot.scale())
-        noise = self.parts_noise.draw(problem.gradient(self.parts.T)) if self.parts_noise else 0.0
-        self.parts = np.ascontiguousarray(problem.moved(self.parts.T, move.rate, noise).T)
+        moved = self._stepped(problem, self.parts.T, move.rate, self.parts_noise, _BATCH_STEPS)
+        self.parts = np.ascontiguousarray(moved.T)
         return self._record(left, block.squares, move)
 
     def _moved(
@@ -160,9 +162,13 @@ class Descent:
         move = self._allowed(curvature, limit, scale)
         if scale is None:
             return problem.cycled(factor, curvature), move
-        for _ in range(1 if noise else _INNER_STEPS):
-            factor = problem.moved(factor, move.rate, noise.draw(problem.gradient(factor)) if noise else 0.0)
-        return factor, move
+        return self._stepped(problem, factor, move.rate, noise, _INNER_STEPS), move
+
+    def _stepped(self, problem: Quadratic, factor: NDArray[Any], rate: Any, noise: Noise | None, steps: int) -> NDArray[Any]:
+        """So many steps at one rate; but a single one where an oracle has to be asked for every gradient."""
+        for _ in range(1 if noise else steps):
+            factor = problem.moved(factor, rate, noise.draw(problem.gradient(factor)) if noise else 0.0)
+        return factor
 
     def _allowed(
         self, curvature: NDArray[Any], limit: Limit, scale: float | None, cycle: tuple[float, ...] = chebyshev()

@@ -23,7 +23,8 @@ class Watch:
     """What was best so far, and what went wrong.
 
     Attributes:
-        tolerance: An iteration that lowers the loss by less than this fraction of it ends the descent; 0 for never.
+        tolerance: An iteration that lowers the loss by less than this fraction of it ends the descent, and so does a loss
+            below its square, a relative error below it; 0 for never.
         keeps: Whether to keep the best factors, as is needed where the loss can rise.
         trouble: What went wrong, in a sentence; empty if nothing did.
         is_settled: Whether the descent ended because hardly anything changed any more.
@@ -59,7 +60,8 @@ class Watch:
             self._keep(descent, loss)
         before = self._losses[0] if len(self._losses) == _LULL else inf
         self._losses = (*self._losses, loss)[-_LULL:]
-        self.is_settled = self.tolerance > 0.0 and before - loss <= _LULL * self.tolerance * loss
+        is_slow = before - loss <= _LULL * self.tolerance * loss
+        self.is_settled = self.tolerance > 0.0 and (is_slow or loss <= self.tolerance**2)
         return self.is_settled
 
     def _keep(self, descent: Descent, loss: float) -> None:

@@ -87,7 +87,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         alpha_H: The weight of that on the parts, 0 or more, or `"same"`.
         l1_ratio: How much of the penalties is linear and makes factors sparse, from 0 to 1.
         max_iter: The most passes over the matrix, 1 or more. Those of stochastic gradients always make all of them.
-        tol: Stop when a pass lowers the loss by less than this fraction of it, in the mean of five passes; 0 for never.
+        tol: Stop when a pass lowers the loss by less than this fraction of it, in the mean of five passes, or when the relative
+            error is below this; 0 for never. Exact gradients only.
         random_state: Seed of the start, of the order of batches and of the noise.
 
     Reference: for the penalties, Pedregosa et al., 2011, JMLR 12, `sklearn.decomposition.NMF`.
