@@ -22,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from surefoot import Clip, Constant, Cosine, Exponential, Greedy, Plateau, Step, Then, Warmup
+from surefoot.nmf.pilot import Pilot
 from surefoot.sklearn import StochasticNMF
 
 GRADIENTS = {
@@ -134,7 +135,7 @@ def test_a_seed_makes_it_reproducible(changes):
     init=st.sampled_from(["random", "nndsvda"]),
     alpha=st.sampled_from([0.0, 0.01]),
 )
-def test_with_exact_gradients_the_loss_never_goes_up(seed, rank, schedule, missing, init, alpha):
+def test_with_exact_gradients_the_loss_never_goes_up(*, seed, rank, schedule, missing, init, alpha):
     matrix = low_rank(seed).copy()
     if missing:
         matrix[np.random.default_rng(seed).random(matrix.shape) < 0.3] = np.nan
@@ -357,7 +358,7 @@ def test_a_greedy_policy_does_not_wind_up_beyond_the_bound():
     pilot = Pilot(greedy)
     for loss in (5.0, 4.0, 3.0, 2.0, 6.0):
         pilot.record(loss, 1.0, 1.0)
-    assert pilot.scale() == 1.0  # Set back to 1 after every raise, and halved only once.
+    assert pilot.scale() == 0.5  # Set back to 1 after every raise, and halved once.
 
 
 # What goes wrong is told.
@@ -432,7 +433,12 @@ ONES = {"W": np.ones((60, 4)), "H": np.ones((4, 30))}
         ({}, low_rank()[None], {}, "Found array with dim 3"),
         ({}, low_rank() + 1j, {}, "Complex data not supported"),
         ({}, np.array([["a", "b"]]), {}, "could not convert string to float"),
-        ({"n_components": 0}, low_rank(), {}, r"'n_components' parameter of StochasticNMF must be an int in the range \[1, inf\)"),
+        (
+            {"n_components": 0},
+            low_rank(),
+            {},
+            r"'n_components' parameter of StochasticNMF must be an int in the range \[1, inf\)",
+        ),
         ({"n_components": 2.5}, low_rank(), {}, "'n_components' parameter"),
         ({"batch_size": 0}, low_rank(), {}, r"'batch_size' parameter of StochasticNMF must be an int in the range \[1, inf\)"),
         ({"max_iter": 0}, low_rank(), {}, "'max_iter' parameter"),
@@ -451,13 +457,33 @@ ONES = {"W": np.ones((60, 4)), "H": np.ones((4, 30))}
         ({"schedule": Odd(float("nan"))}, low_rank(), {}, r"the scale of a schedule must be 0 or more, got nan before step 1"),
         ({"schedule": Odd(-1.0)}, low_rank(), {}, r"the scale of a schedule must be 0 or more, got -1.0 before step 1"),
         ({"schedule": Odd(float("nan")), "gradient": "minibatch"}, low_rank(), {}, "the scale of a schedule must be 0 or more"),
-        ({"init": "nndsvda", "n_components": 31}, low_rank(), {}, "init='nndsvda' needs n_components to be at most .* 30, got 31"),
+        (
+            {"init": "nndsvda", "n_components": 31},
+            low_rank(),
+            {},
+            "init='nndsvda' needs n_components to be at most .* 30, got 31",
+        ),
         ({}, low_rank(), ONES, "W and H are factors to start from, for init='custom' only, got init=None"),
         ({"init": "custom"}, low_rank(), {}, r"init='custom' needs W, of shape \(rows, rank\), to start from, got None"),
         ({"init": "custom"}, low_rank(), {"W": ONES["W"]}, r"init='custom' needs H, of shape \(rank, columns\)"),
-        ({"init": "custom"}, low_rank(), {**ONES, "W": np.ones((4, 60))}, r"W must have the shape .* \(60, 4\) here, got \(4, 60\)"),
-        ({"init": "custom"}, low_rank(), {**ONES, "H": np.ones((4, 29))}, r"H must have the shape .* \(4, 30\) here, got \(4, 29\)"),
-        ({"init": "custom"}, low_rank(), {**ONES, "H": -ONES["H"]}, "H must be finite and nonnegative, got entries from -1 to -1"),
+        (
+            {"init": "custom"},
+            low_rank(),
+            {**ONES, "W": np.ones((4, 60))},
+            r"W must have the shape .* \(60, 4\) here, got \(4, 60\)",
+        ),
+        (
+            {"init": "custom"},
+            low_rank(),
+            {**ONES, "H": np.ones((4, 29))},
+            r"H must have the shape .* \(4, 30\) here, got \(4, 29\)",
+        ),
+        (
+            {"init": "custom"},
+            low_rank(),
+            {**ONES, "H": -ONES["H"]},
+            "H must be finite and nonnegative, got entries from -1 to -1",
+        ),
         ({"init": "custom"}, low_rank(), {**ONES, "W": ONES["W"] * np.nan}, "W must be finite and nonnegative"),
         ({"init": "custom"}, low_rank(), {**ONES, "W": 0 * ONES["W"]}, "W must have entries above 0, got nothing but zeros"),
     ],
@@ -509,7 +535,7 @@ def test_a_stream_that_was_pickled_half_way_goes_on_as_if_it_had_not_been(gradie
     batches = np.array_split(low_rank(m=400), 20)
     made = model(**GRADIENTS[gradient], schedule=schedule)
     straight = stream(clone(made), batches)
-    half = pickle.loads(pickle.dumps(stream(clone(made), batches[:9])))
+    half = pickle.loads(pickle.dumps(stream(clone(made), batches[:9])))  # noqa: S301 - our own
     resumed = stream(half, batches[9:])
     assert np.array_equal(straight.components_, resumed.components_)
     assert straight.rate_history_ == resumed.rate_history_
@@ -518,9 +544,9 @@ def test_a_stream_that_was_pickled_half_way_goes_on_as_if_it_had_not_been(gradie
 
 def test_a_stream_learns():
     matrix = low_rank(m=2000)
-    made = stream(model(), [batch for _ in range(5) for batch in np.array_split(matrix, 20)])
+    made = stream(model(), [batch for _ in range(20) for batch in np.array_split(matrix, 20)])
     left = error(matrix, made.transform(matrix), made.components_)
-    assert left < 1.1 * fitted(matrix, max_iter=100)[1]
+    assert left < 1.02 * fitted(matrix, max_iter=100)[1]
 
 
 def test_a_stream_can_go_on_from_a_fit():
@@ -547,16 +573,16 @@ def test_sparse_and_masked_batches_stream_as_dense_ones():
 
 
 CHILD = """
-import resource, sys, tracemalloc
+import resource, sys
 import numpy as np
+from surefoot.nmf.pilot import Pilot
 from surefoot.sklearn import StochasticNMF
 
-path, rows, columns = sys.argv[1], 200_000, 400
+path, rows, columns = sys.argv[1], 40_000, 1250
 matrix = np.memmap(path, np.float32, "r", shape=(rows, columns))
 StochasticNMF(4, max_iter=1, tol=0).fit(matrix[:1000])
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (used + 120_000_000, used + 120_000_000))
-tracemalloc.start()
+resource.setrlimit(resource.RLIMIT_DATA, (used + 60_000_000, used + 60_000_000))
 settings = {"n_components": 4, "max_iter": 2, "tol": 0, "random_state": 0}
 made = StochasticNMF(**settings, **eval(sys.argv[2]))
 if sys.argv[3] == "fit":
@@ -564,7 +590,7 @@ if sys.argv[3] == "fit":
 else:
     for start in range(0, rows, 2000):
         made.partial_fit(matrix[start : start + 2000])
-print(matrix.nbytes, tracemalloc.get_traced_memory()[1], made.reconstruction_err_)
+print(matrix.nbytes, made.reconstruction_err_)
 """
 
 
@@ -575,12 +601,11 @@ print(matrix.nbytes, tracemalloc.get_traced_memory()[1], made.reconstruction_err
     ids=["exact", "minibatch", "stream"],
 )
 def test_a_matrix_larger_than_memory_is_read_where_it_lies(big, settings, call):
-    """320 MB in a file, in a process that may not have 120 MB more than it has at the start; a map of a file is not counted."""
+    """200 MB in a file, in a process that may take 60 MB more than it has at the start; a map of a file is not counted."""
     done = subprocess.run([sys.executable, "-c", CHILD, big, settings, call], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    size, peak, left = map(float, done.stdout.split())
-    assert size == 320e6
-    assert peak < 0.3 * size
+    size, left = map(float, done.stdout.split())
+    assert size == 200e6
     assert left > 0.0
 
 
@@ -588,9 +613,9 @@ def test_a_matrix_larger_than_memory_is_read_where_it_lies(big, settings, call):
 def big(tmp_path_factory):
     path = tmp_path_factory.mktemp("map") / "matrix"
     random = np.random.default_rng(0)
-    parts = random.random((4, 400), dtype=np.float32)
+    parts = random.random((4, 1250), dtype=np.float32)
     with path.open("wb") as file:
-        for _ in range(100):
+        for _ in range(20):
             file.write((random.random((2000, 4), dtype=np.float32) @ parts).tobytes())
     yield str(path)
     path.unlink()

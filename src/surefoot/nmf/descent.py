@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from surefoot.nmf.cycle import chebyshev
-from surefoot.nmf.exact import Incremental
+from surefoot.nmf.exact import Incremental, as_paid_for
 from surefoot.nmf.quadratic import Quadratic, solve
 from surefoot.nmf.rows import Block, Rows, is_reliable, spans
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _INNER_STEPS = 5
 """Steps on a factor for each product with the matrix, beside which they cost little."""
+_BATCH_STEPS = 4
+"""The same for the parts and a batch: they go that much further towards what is best for the batch, and never uphill on it."""
 _STREAM_TOLERANCE = 1e-4
 """How well the codes of a new batch are solved before the parts move on."""
-_MEAN_STEP = sum(chebyshev()) / len(chebyshev())
-"""The mean step of a cycle, in multiples of 1/L: beyond the edge, 2, of a single step."""
 
 
 class Penalties(NamedTuple):
@@ -45,6 +45,9 @@ class Penalties(NamedTuple):
             if l1 or l2:
                 cost += l1 * float(factor.sum(dtype=np.float64)) + 0.5 * l2 * float(np.square(factor, dtype=np.float64).sum())
         return cost
+
+
+_NO_PENALTIES = Penalties()
 
 
 class Move(NamedTuple):
@@ -73,7 +76,7 @@ class Descent:
     pilot: Pilot
     codes_limit: Limit
     parts_limit: Limit
-    penalties: Penalties = Penalties()
+    penalties: Penalties = _NO_PENALTIES
     codes_noise: Noise | None = None
     parts_noise: Noise | None = None
     _exact: Incremental | None = None
@@ -122,7 +125,8 @@ class Descent:
         done = self._exact.sweep(steps)
         self.codes, self.parts = self._exact.codes, self._exact.parts
         left = float(done.objective) - self.penalties.of(self.codes, self.parts)
-        return left, self._allowed(np.asarray(done.parts_curvature), self.parts_limit, scale)
+        made = as_paid_for(self.parts.T, self.codes[: len(self.codes) // 2])
+        return left, self._allowed(np.asarray(done.parts_curvature), self.parts_limit, scale, made)
 
     def _both(self, rows: Rows, scale: float | None) -> tuple[float, Move]:
         total = None
@@ -139,7 +143,7 @@ class Descent:
         return 0.5 * rows.squares + total.value(moved), move
 
     def _step(self, block: Block, codes: NDArray[Any]) -> float:
-        """One step of the parts along the gradient of a batch; return its loss before."""
+        """Steps of the parts at one rate, along the gradients of a batch; return its loss before."""
         data = block.for_parts(codes)
         left = 0.5 * block.squares + data.value(self.parts.T)
         if not is_reliable(left, block.squares, self.parts.dtype):
@@ -147,8 +151,8 @@ class Descent:
         left += self.penalties.of(codes, self.parts)
         problem = self._of_parts(data, len(codes))
         move = self._allowed(problem.curvature(), self.parts_limit, self.pilot.scale())
-        noise = self.parts_noise.draw(problem.gradient(self.parts.T)) if self.parts_noise else 0.0
-        self.parts = np.ascontiguousarray(problem.moved(self.parts.T, move.rate, noise).T)
+        moved = self._stepped(problem, self.parts.T, move.rate, self.parts_noise, _BATCH_STEPS)
+        self.parts = np.ascontiguousarray(moved.T)
         return self._record(left, block.squares, move)
 
     def _moved(
@@ -158,13 +162,22 @@ class Descent:
         move = self._allowed(curvature, limit, scale)
         if scale is None:
             return problem.cycled(factor, curvature), move
-        for _ in range(1 if noise else _INNER_STEPS):
-            factor = problem.moved(factor, move.rate, noise.draw(problem.gradient(factor)) if noise else 0.0)
-        return factor, move
+        return self._stepped(problem, factor, move.rate, noise, _INNER_STEPS), move
 
-    def _allowed(self, curvature: NDArray[Any], limit: Limit, scale: float | None) -> Move:
+    def _stepped(self, problem: Quadratic, factor: NDArray[Any], rate: Any, noise: Noise | None, steps: int) -> NDArray[Any]:
+        """So many steps at one rate; but a single one where an oracle has to be asked for every gradient."""
+        for _ in range(1 if noise else steps):
+            factor = problem.moved(factor, rate, noise.draw(problem.gradient(factor)) if noise else 0.0)
+        return factor
+
+    def _allowed(
+        self, curvature: NDArray[Any], limit: Limit, scale: float | None, cycle: tuple[float, ...] = chebyshev()
+    ) -> Move:
+        """The move at a scale, or the mean one of a cycle, whose steps are multiples of 1/L: half the edge."""
         rate, bound, is_clipped = limit.rates(curvature, 1.0 if scale is None else scale)
-        return Move(bound * (_MEAN_STEP / (2.0 * limit.safety)) if scale is None else rate, bound, is_clipped)
+        if scale is None:
+            rate = bound * (sum(cycle) / len(cycle) / (2.0 * limit.safety))
+        return Move(rate, bound, is_clipped)
 
     def _of_codes(self, block: Block) -> Quadratic:
         return block.for_codes(self.parts).penalised(self.penalties.codes_l1, self.penalties.codes_l2)

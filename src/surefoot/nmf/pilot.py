@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Limit:
     remembers: bool = False
     is_capped: bool = False
     _largest: Any = None
-    _cap: Any = np.inf
+    _cap: Any = inf
 
     def rates(self, curvature: NDArray[Any], scale: float) -> tuple[Any, Any, bool]:
         """The rate, the largest one allowed, and whether less was given than asked for; for each row if there are many.
@@ -99,8 +100,8 @@ class Limit:
             curvature = np.asarray(self._largest.value)
         with np.errstate(divide="ignore"):
             edge = 2.0 / curvature
-        if self.is_capped and self._cap is np.inf:
-            self._cap = limited(self.safety, edge, np.inf)
+        if self.is_capped:  # Where nothing was curved yet, the first edge is still to come.
+            self._cap = np.where(np.isinf(self._cap), self.safety * edge, self._cap)
         bound = limited(self.safety, edge, self._cap)
         asked = self.safety * scale * edge
         is_less = bool(np.any((asked > bound * (1.0 + 1e-12)) & np.isfinite(edge)))

@@ -1,7 +1,7 @@
-"""One factor at a time: with the other one fixed, every row of a factor minimises a quadratic of its own.
+r"""One factor at a time: with the other one fixed, every row of a factor minimises a quadratic of its own.
 
-The codes of a row $x$ minimise $\\tfrac12\\|x - wH\\|^2$, and the entries of all parts in one column of the matrix do the same with
-the codes in the place of $H$. Both are $\\tfrac12 z K z^\\top - z c^\\top$ over $z \\ge 0$, with one Gram matrix $K$ for all rows,
+The codes of a row $x$ minimise $\tfrac12\|x - wH\|^2$, and what all parts have in one column of the matrix does the same with
+the codes in the place of $H$. Both are $\tfrac12 z K z^\top - z c^\top$ over $z \ge 0$, with one Gram matrix $K$ for all rows,
 or, where entries are missing, one for each.
 """
 
@@ -54,7 +54,7 @@ class Quadratic(NamedTuple):
         if self.gram.ndim == _SHARED:
             curved: NDArray[Any] = factor @ self.gram
             return curved
-        return np.matmul(factor[:, None, :], self.gram)[:, 0, :]
+        return np.asarray(np.matmul(factor[:, None, :], self.gram)[:, 0, :])
 
     def gradient(self, factor: NDArray[Any]) -> NDArray[Any]:
         """The slope of every row."""
@@ -92,7 +92,8 @@ class Quadratic(NamedTuple):
         gradient += noise
         gradient *= -(rate[:, None] if rate.ndim else rate)
         gradient += factor
-        return np.maximum(gradient, 0.0, out=gradient)
+        moved: NDArray[Any] = np.maximum(gradient, 0.0, out=gradient)
+        return moved
 
 
 def solve(problem: Quadratic, *, tolerance: float, cycles: int = 100) -> NDArray[Any]:
@@ -124,4 +125,3 @@ def solve(problem: Quadratic, *, tolerance: float, cycles: int = 100) -> NDArray
         found[left] = after
         left = left[np.abs(after - before).max(axis=1) > tolerance * after.max(axis=1)]
     return found / unit
-

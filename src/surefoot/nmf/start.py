@@ -36,9 +36,9 @@ def svd_start(rows: Rows, rank: int, random: np.random.Generator) -> tuple[NDArr
     """Codes and parts from the leading singular vectors, with a tenth of `random_start`'s numbers in place of zeros.
 
     Of every pair of singular vectors, the positive or the negative halves are taken, whichever weigh more. The singular vectors
-    are approximate, from a random subspace that is multiplied by the matrix a few times. The original puts the matrix's mean in place of zeros,
-    which means something else in other units. Missing entries count as their
-    column's mean.
+    are approximate, from a random subspace that is multiplied by the matrix a few times. Where the original has the matrix's
+    mean in place of zeros, which means something else in other units, there are `random_start`'s sizes here. Missing entries
+    count as their column's mean.
 
     Args:
         rows: The matrix.
@@ -94,4 +94,4 @@ def _from_right(rows: Rows, across: NDArray[Any], means: NDArray[Any] | None) ->
 
 def _from_left(rows: Rows, down: NDArray[Any], means: NDArray[Any] | None) -> NDArray[Any]:
     dtype = rows.matrix.dtype
-    return np.sum([_filled(b.values, b.known, means).T @ down[s].astype(dtype) for s, b in rows.blocks(1)], axis=0)
+    return np.asarray(np.sum([_filled(b.values, b.known, means).T @ down[s].astype(dtype) for s, b in rows.blocks(1)], axis=0))

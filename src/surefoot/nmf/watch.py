@@ -23,7 +23,8 @@ class Watch:
     """What was best so far, and what went wrong.
 
     Attributes:
-        tolerance: An iteration that lowers the loss by less than this fraction of it ends the descent; 0 for never.
+        tolerance: An iteration that lowers the loss by less than this fraction of it ends the descent, and so does a loss
+            below its square, a relative error below it; 0 for never.
         keeps: Whether to keep the best factors, as is needed where the loss can rise.
         trouble: What went wrong, in a sentence; empty if nothing did.
         is_settled: Whether the descent ended because hardly anything changed any more.
@@ -34,7 +35,7 @@ class Watch:
     trouble: str = ""
     is_settled: bool = False
     _losses: tuple[float, ...] = ()
-    _first: float = 1.0
+    _first: float = inf
     _lowest: float = inf
     _best: tuple[NDArray[Any], NDArray[Any]] | None = None
 
@@ -59,7 +60,8 @@ class Watch:
             self._keep(descent, loss)
         before = self._losses[0] if len(self._losses) == _LULL else inf
         self._losses = (*self._losses, loss)[-_LULL:]
-        self.is_settled = self.tolerance > 0.0 and before - loss <= _LULL * self.tolerance * loss
+        is_slow = before - loss <= _LULL * self.tolerance * loss
+        self.is_settled = self.tolerance > 0.0 and (is_slow or loss <= self.tolerance**2)
         return self.is_settled
 
     def _keep(self, descent: Descent, loss: float) -> None:
@@ -74,7 +76,7 @@ def trouble(descent: Descent, loss: float, first: float) -> str:
     Args:
         descent: A descent after at least one step.
         loss: Its loss.
-        first: The loss that it began with, or 1, that of no factors at all.
+        first: The loss that it began with; infinity if no loss is too large.
     """
     if not isfinite(loss) or loss > _DIVERGED * max(first, 1.0):
         return f"the factorisation diverged, from a loss of {first:.3g} to {loss:.3g}; the best factors on the way were kept"

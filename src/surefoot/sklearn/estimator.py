@@ -9,27 +9,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from surefoot import checks
-from surefoot.nmf.descent import Descent, Penalties
-from surefoot.nmf.pilot import Limit, Noise, Pilot
 from surefoot.nmf.quadratic import solve
 from surefoot.nmf.rows import Rows
-from surefoot.nmf.start import random_start, svd_start
-from surefoot.nmf.watch import Watch, trouble
-from surefoot.sklearn.matrices import given, largest, shift_to_one, shifted
+from surefoot.nmf.stream import Stream
+from surefoot.nmf.watch import Watch
+from surefoot.sklearn import settings
+from surefoot.sklearn.matrices import largest, shift_to_one, shifted
 from surefoot.timed import Constant, Linear
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from surefoot.nmf.descent import Descent
     from surefoot.policy import Policy
 
 _BATCH = 256
-_EXACT_SAFETY, _STOCHASTIC_SAFETY = 0.95, 0.5
 _TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 """How well the codes of given parts are solved, as a fraction of a row's largest code."""
 
@@ -40,8 +39,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Minimises
     $$\tfrac12\|X - WH\|_F^2 + n\alpha_W\left(\rho\|W\|_1 + \tfrac{1-\rho}{2}\|W\|_F^2\right)
     + m\alpha_H\left(\rho\|H\|_1 + \tfrac{1-\rho}{2}\|H\|_F^2\right)$$
-    over $W, H \ge 0$ for a matrix of $m$ rows and $n$ columns, with $\rho$ the `l1_ratio`, as scikit-learn's `NMF` does. What is
-    found is a stationary point, which need not be the best one.
+    over $W, H \ge 0$ for a matrix of $m$ rows and $n$ columns, with $\rho$ the `l1_ratio`, as scikit-learn's `NMF` does. What
+    is found is a stationary point, which need not be the best one.
 
     A rate is a policy's scale times the bound, `safety` $\times\ 2/L$, where $L$ is the largest curvature of the factor that is
     moved. Scales above 1 are clipped. Where the gradient is noisy, no rate is ever larger than what was safe at first, and with
@@ -88,7 +87,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         alpha_H: The weight of that on the parts, 0 or more, or `"same"`.
         l1_ratio: How much of the penalties is linear and makes factors sparse, from 0 to 1.
         max_iter: The most passes over the matrix, 1 or more. Those of stochastic gradients always make all of them.
-        tol: Stop when a pass lowers the loss by less than this fraction of it, in the mean of five passes; 0 for never.
+        tol: Stop when a pass lowers the loss by less than this fraction of it, in the mean of five passes, or when the relative
+            error is below this; 0 for never. Exact gradients only.
         random_state: Seed of the start, of the order of batches and of the noise.
 
     Reference: for the penalties, Pedregosa et al., 2011, JMLR 12, `sklearn.decomposition.NMF`.
@@ -170,25 +170,18 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             ValueError: The matrix, the factors to start from, a setting or the schedule's scale are not as they must be.
         """
         self._check_settings()
-        X, high = self._checked(X, reset=True)
-        shift, random = shift_to_one(high), self._random()
-        rows = Rows(shifted(X, shift), self._masks())
-        batch = min(self.batch_size, X.shape[0]) if self.gradient == "minibatch" else X.shape[0]
-        policy = self._policy(Linear(steps=self.max_iter * -(-X.shape[0] // batch)))
-        descent = self._descent(*self._start(rows, shift, random, W, H), shift, random, policy)
-        watch = Watch(self.tol if self.gradient == "exact" else 0.0, keeps=not descent.is_monotone)
-        if watch.keeps:
-            watch.begin(descent, descent.loss(rows))
-        for passes in range(1, self.max_iter + 1):
-            loss = descent.epoch(rows, batch, random) if self.gradient == "minibatch" else descent.sweep(rows)
-            if watch.is_over(descent, loss):
-                break
-        _tell(watch.trouble)
-        if watch.tolerance and not (watch.trouble or watch.is_settled):
-            _tell(f"the loss was still falling after max_iter={self.max_iter} passes (raise max_iter, or tol={self.tol:g})")
-        self._stream = None
-        self._show(descent, shift, passes)
-        codes = self._codes(X, high)
+        matrix, high = self._checked(X, reset=True)
+        shift, random = shift_to_one(high), settings.generator(self)
+        rows = Rows(shifted(matrix, shift), self.missing == "mask")
+        batch = min(self.batch_size if self.gradient == "minibatch" else matrix.shape[0], matrix.shape[0])
+        line = Linear(self.max_iter * -(-matrix.shape[0] // batch))
+        policy = settings.policy(self, None if self.gradient == "exact" else line)
+        factors = settings.start(self, rows, shift, random, codes=W, parts=H)
+        descent = settings.descent(self, factors, shift, random, policy)
+        passes = self._descend(descent, rows, batch, random)
+        self._stream: Stream | None = None
+        self._show(descent, passes, shift)
+        codes = self._codes(matrix, high)
         left = rows.left(np.ldexp(codes, shift // 2), descent.parts)
         self.reconstruction_err_ = float(np.ldexp(np.sqrt(2.0 * left), -shift))
         return codes
@@ -208,17 +201,14 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         is_first = not hasattr(self, "components_")
         self._check_settings()
-        X, high = self._checked(X, reset=is_first)
-        if getattr(self, "_stream", None) is None:
-            self._stream = self._begin(X, high, H if is_first else self.components_)
-        shift, descent = self._stream
-        batch = Rows(shifted(X, shift).astype(descent.parts.dtype, copy=False), self._masks())
-        before, block = descent.parts, batch.block(0, X.shape[0])
-        loss = descent.stream(block)
-        wrong = trouble(descent, loss, 1.0) if block.squares else ""
-        descent.parts = before if wrong else descent.parts
-        _tell(wrong)
-        self._show(descent, shift, len(descent.pilot.losses))
+        matrix, high = self._checked(X, reset=is_first)
+        stream = getattr(self, "_stream", None) or self._opened(matrix, high, H if is_first else self.components_)
+        self._stream, descent, shift = stream, stream.descent, stream.shift
+        matrix = shifted(matrix, shift).astype(descent.parts.dtype, copy=False)
+        batch = Rows(matrix, self.missing == "mask")
+        before = stream.take(batch.block(0, matrix.shape[0]))
+        _tell(stream.trouble)
+        self._show(descent, len(descent.pilot.losses), shift)
         self.reconstruction_err_ = float(np.ldexp(np.sqrt(2.0 * batch.left(descent.codes, before)), -shift))
         return self
 
@@ -256,98 +246,46 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _check_settings(self) -> None:
         self._validate_params()
         if self.noise_std and self.gradient != "noisy":
-            raise ValueError(f"noise_std is for gradient='noisy', got noise_std={self.noise_std} and gradient={self.gradient!r}")
+            raise ValueError(
+                f"noise_std is for gradient='noisy', got noise_std={self.noise_std} and gradient={self.gradient!r}"
+            )
         if isinstance(self.schedule, type):
             checks.policy("schedule", self.schedule)
 
     def _checked(self, X: Any, *, reset: bool) -> tuple[Any, float]:  # noqa: N803
         """The matrix in a form that can be used, and its largest entry."""
         kinds = [np.float64, np.float32]
-        X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=kinds, ensure_all_finite=False)
-        return X if hasattr(X, "toarray") else np.asarray(X), largest(X, may_miss=self._masks())
+        matrix = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=kinds, ensure_all_finite=False)
+        high = largest(matrix, may_miss=self.missing == "mask")
+        return matrix if hasattr(matrix, "toarray") else np.asarray(matrix), high
 
-    def _masks(self) -> bool:
-        return self.missing == "mask"
+    def _descend(self, descent: Descent, rows: Rows, batch: int, random: np.random.Generator) -> int:
+        """Pass over the matrix until it is enough; return how often, and warn of what went wrong."""
+        watch = Watch(self.tol if self.gradient == "exact" else 0.0, keeps=not descent.is_monotone)
+        if watch.keeps:
+            watch.begin(descent, descent.loss(rows))
+        passes, is_over = 0, False
+        while passes < self.max_iter and not is_over:
+            loss = descent.epoch(rows, batch, random) if self.gradient == "minibatch" else descent.sweep(rows)
+            passes, is_over = passes + 1, watch.is_over(descent, loss)
+        _tell(watch.trouble)
+        if watch.tolerance and not is_over:
+            _tell(f"the loss was still falling after max_iter={self.max_iter} passes (raise max_iter, or tol={self.tol:g})")
+        return passes
 
-    def _random(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def _policy(self, default: Policy[Any]) -> Policy[Any] | None:
-        if self.schedule is None:
-            return None if self.gradient == "exact" else default
-        return Constant(float(self.schedule)) if isinstance(self.schedule, Real) else self.schedule
-
-    def _penalties(self, codes_shift: int, parts_shift: int, columns: int) -> Penalties:
-        """The penalties in the units of factors that are larger by these powers of two, their product by both."""
-        alpha_parts = self.alpha_W if self.alpha_H == "same" else self.alpha_H
-        both, rest = codes_shift + parts_shift, 1.0 - self.l1_ratio
-        return Penalties(
-            float(np.ldexp(columns * self.alpha_W * self.l1_ratio, both + parts_shift)),
-            float(np.ldexp(columns * self.alpha_W * rest, 2 * parts_shift)),
-            float(np.ldexp(alpha_parts * self.l1_ratio, both + codes_shift)),
-            float(np.ldexp(alpha_parts * rest, 2 * codes_shift)),
-        )
-
-    def _start(
-        self, rows: Rows, shift: int, random: np.random.Generator, codes: Any, parts: Any
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Codes and parts to start from, in the units of `rows`."""
-        m, n = rows.matrix.shape
-        if self.init == "custom":
-            rank = len(parts) if self.n_components == "auto" and np.ndim(parts) else self.n_components
-            dtype = rows.matrix.dtype
-            return given("W", codes, (m, rank), shift, dtype), given("H", parts, (rank, n), shift, dtype)
-        if codes is not None or parts is not None:
-            raise ValueError(f"W and H are factors to start from, for init='custom' only, got init={self.init!r}")
-        rank = n if self.n_components == "auto" else int(self.n_components)
-        if self.init == "nndsvda" and rank > min(m, n):
-            raise ValueError(
-                f"init='nndsvda' needs n_components to be at most the smaller side of the matrix, {min(m, n)}, got {rank} "
-                "(init='random' does not)"
-            )
-        is_random = self.init == "random" or rank > min(m, n)
-        return (random_start if is_random else svd_start)(rows, rank, random)
-
-    def _begin(self, X: Any, high: float, parts: Any) -> tuple[int, Descent]:  # noqa: N803
-        """What `partial_fit` goes on with: the power of two that data are multiplied by, and a descent."""
-        shift, random = shift_to_one(high), self._random()
-        rows = Rows(shifted(X, shift), self._masks())
-        if hasattr(self, "components_") or self.init == "custom":
-            rank = self.n_components if self.n_components != "auto" or not np.ndim(parts) else len(parts)
-            parts = given("H", parts, (rank, X.shape[1]), shift, X.dtype)
-            codes = np.zeros((X.shape[0], len(parts)), X.dtype)
-        else:
-            codes, parts = self._start(rows, shift, random, None, parts)
-        return shift, self._descent(codes, parts, shift, random, self._policy(Constant()) or Constant(), is_stream=True)
-
-    def _descent(
-        self,
-        codes: NDArray[Any],
-        parts: NDArray[Any],
-        shift: int,
-        random: np.random.Generator,
-        policy: Policy[Any] | None,
-        *,
-        is_stream: bool = False,
-    ) -> Descent:
-        is_exact, is_noisy = self.gradient == "exact" and not is_stream, self.gradient == "noisy"
-        safety = self.safety or (_EXACT_SAFETY if is_exact else _STOCHASTIC_SAFETY)
-        return Descent(
-            codes,
-            parts,
-            Pilot(policy, unit=float(np.ldexp(1.0, shift))),
-            Limit(safety, is_capped=is_noisy),
-            Limit(safety, is_capped=not is_exact, remembers=is_stream or self.gradient == "minibatch"),
-            self._penalties(shift // 2, shift // 2, parts.shape[1]),
-            *(Noise(self.noise_std, random) if is_noisy else None for _ in range(2)),
-        )
+    def _opened(self, X: Any, high: float, parts: Any) -> Stream:  # noqa: N803
+        """What `partial_fit` goes on with from call to call."""
+        shift, random = shift_to_one(high), settings.generator(self)
+        rows = Rows(shifted(X, shift), self.missing == "mask")
+        factors, policy = settings.stream_start(self, rows, shift, random, parts), settings.policy(self, Constant())
+        return Stream(settings.descent(self, factors, shift, random, policy, is_stream=True), shift)
 
     def _codes(self, X: Any, high: float) -> NDArray[Any]:  # noqa: N803
         """The best codes for the parts as they are."""
         shift, parts_shift = shift_to_one(high), shift_to_one(float(self.components_.max(initial=0.0)), usual=0)
-        rows = Rows(shifted(X, shift), self._masks())
+        rows = Rows(shifted(X, shift), self.missing == "mask")
         parts = np.ldexp(self.components_, parts_shift).astype(X.dtype, copy=False)
-        penalties = self._penalties(shift - parts_shift, parts_shift, X.shape[1])
+        penalties = settings.penalties(self, X.shape[1], shift - parts_shift, parts_shift)
         codes = np.empty((X.shape[0], len(parts)), X.dtype)
         for where, block in rows.blocks(len(parts)):
             problem = block.for_codes(parts).penalised(penalties.codes_l1, penalties.codes_l2)
@@ -355,7 +293,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             codes[where] = np.ldexp(solved, parts_shift - shift)
         return codes
 
-    def _show(self, descent: Descent, shift: int, passes: int) -> None:
+    def _show(self, descent: Descent, passes: int, shift: int) -> None:
         """Set what the world sees, in the units of the data."""
         pilot = descent.pilot
         self.components_ = np.ldexp(descent.parts, -(shift // 2))
@@ -367,4 +305,4 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 def _tell(sentence: str) -> None:
     if sentence:
-        warnings.warn(sentence, ConvergenceWarning, stacklevel=3)
+        warnings.warn(sentence, ConvergenceWarning, stacklevel=4)
