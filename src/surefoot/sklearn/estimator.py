@@ -64,8 +64,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         n_iter_: Passes over the matrix in `fit`, batches in `partial_fit`.
         loss_history_: The objective as a fraction of $\tfrac12\|X\|_F^2$: after every pass, or with batches, that of the batch
             before the parts moved.
-        rate_history_: The rate of every step of the parts, in the units of the data; without a schedule, the mean rate of a
-            cycle of steps. Where entries are missing, the smallest of all columns.
+        rate_history_: The rate of every step of the parts, in the units of the data; without a schedule, the mean
+            rate of a cycle of steps for the longest part. Where entries are missing, the smallest of all columns.
         bound_history_: The largest rate that was allowed there.
         clipped_fraction_: The fraction of the steps at which the schedule asked for more.
 
