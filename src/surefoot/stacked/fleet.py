@@ -177,7 +177,9 @@ class NetworkFleet:
         parts = [self._part(first, [alone[seed] for seed in seeds[first : first + size]]) for first in range(0, runs, size)]
         rows = torch.zeros(runs, orders[0].size, dtype=torch.long, device=self.device)
         vector = torch.zeros(runs, device=self.device)
-        return Trainings(orders, rows[None][:0], 0, parts, vector.clone(), rows, vector, torch.ones_like(vector, dtype=torch.bool))
+        return Trainings(
+            orders, rows[None][:0], 0, parts, vector.clone(), rows, vector, torch.ones_like(vector, dtype=torch.bool)
+        )
 
     def step(self, runs: Trainings, rates: Any) -> tuple[Trainings, Mapping[str, Any]]:
         """One optimizer step of every run at its own rate; the loss is its batch's before the step."""

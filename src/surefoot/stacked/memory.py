@@ -69,8 +69,10 @@ def at_once(fleet: NetworkFleet, runs: int) -> int:
         )
     together = min(runs, (room - runs * kept) // working)
     if together < runs:
-        warnings.warn(f"{runs} runs of {fleet.name} do not fit on {fleet.device} at once: worked on {together} by {together}",
-                      stacklevel=4)
+        warnings.warn(
+            f"{runs} runs of {fleet.name} do not fit on {fleet.device} at once: worked on {together} by {together}",
+            stacklevel=4,
+        )
     if torch.device(fleet.device).type == "cpu":
         together = min(together, max(1, CACHE // (kept + working)))
     parts = -(-runs // together)

@@ -41,7 +41,7 @@ class Traced:
         if key not in self._graphs:
             self._graphs[key] = self._traced(*given)
         gradients, (losses, moved) = self._graphs[key](*given)
-        torch._foreach_copy_(list(block.gradients.values()), [gradients[name] for name in block.gradients])  # noqa: SLF001
+        torch._foreach_copy_(list(block.gradients.values()), [gradients[name] for name in block.gradients])
         for name, buffer in moved.items():
             block.buffers[name].copy_(buffer)
         return losses  # type: ignore[no-any-return]
@@ -53,11 +53,16 @@ class Traced:
         return losses
 
     def _traced(self, *given: Any) -> Callable[..., Any]:
-        go = vmap(grad_and_value(lambda *taken: self._loss(*taken), has_aux=True))
+        def loss(weights: Moved, buffers: Moved, x: Tensor, y: Tensor) -> tuple[Tensor, Moved]:
+            return self._loss(weights, buffers, x, y)
+
+        def gradients(weights: Moved, buffers: Moved, x: Tensor, y: Tensor) -> Any:
+            return vmap(grad_and_value(loss, has_aux=True))(weights, buffers, x, y)
+
         # Attention's fused kernels would be called run by run; its formula becomes batched products.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             try:
-                return make_fx(lambda weights, buffers, x, y: go(weights, buffers, x, y))(*given)
+                return make_fx(gradients)(*given)
             except RuntimeError as error:
                 raise RuntimeError(
                     f"the operations of a fleet's network must be ones that torch.func.vmap can take, got {error} "
