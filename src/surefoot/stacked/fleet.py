@@ -18,7 +18,7 @@ from surefoot.stacked.layout import Layout
 from surefoot.stacked.optimizers import Stacked, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from surefoot.batches import Batches
     from surefoot.networks import Network, Training
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LARGEST_RATE = 1e30
 _LARGEST_ORDER = 2**23
 _EXAMPLES_AT_ONCE = 128
+_UNRECORDED = 3
+"""Steps on a GPU before one is recorded: libraries set themselves up in the first."""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -88,7 +90,7 @@ class Trainings:
     rows: Tensor
     losses: Tensor
     healthy: Tensor
-    replay: Any = field(default=None, repr=False)
+    replay: Any = field(default=0, repr=False)
 
     def __len__(self) -> int:
         return len(self.orders)
@@ -96,7 +98,7 @@ class Trainings:
     def __getstate__(self) -> dict[str, Any]:
         # Views and recordings belong to these very tensors.
         parts = [Part(**{**part.__dict__, "desk": None}) for part in self.parts]
-        return {**self.__dict__, "parts": parts, "replay": None}
+        return {**self.__dict__, "parts": parts, "replay": 0}
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class NetworkFleet:
         runs.rows.copy_(runs.ahead[runs.place])
         runs.place += 1
         with torch.no_grad():
-            self._advance(runs)
+            self._go(runs)
             losses = torch.where(runs.healthy, runs.losses, nan).double()
             runs.healthy &= losses.isfinite()
         return runs, {"loss": _shown(losses)}
@@ -233,6 +235,10 @@ class NetworkFleet:
     @cached_property
     def _engine(self) -> engines.Engine:
         return engines.engine(self.network.model(), self.engine)
+
+    @cached_property
+    def _learn(self) -> Callable[[engines.Block, Tensor, Tensor], Tensor]:
+        return torch.compile(self._engine.learn, dynamic=False) if self.compile else self._engine.learn
 
     @cached_property
     def _layouts(self) -> tuple[Layout, Layout]:
@@ -283,6 +289,24 @@ class NetworkFleet:
         runs.ahead = torch.from_numpy(np.stack([order.take(count) for order in runs.orders], 1)).to(self.device)
         runs.place = 0
 
+    def _go(self, runs: Trainings) -> None:
+        """The step, on a GPU recorded once and replayed from then on: its calls cost more than small networks' arithmetic."""
+        if torch.device(self.device).type != "cuda":
+            self._advance(runs)
+        elif isinstance(runs.replay, int) and runs.replay < _UNRECORDED:
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                self._advance(runs)
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            runs.replay += 1
+        else:
+            if isinstance(runs.replay, int):
+                runs.replay = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(runs.replay):
+                    self._advance(runs)  # Recorded, not done.
+            runs.replay.replay()
+
     def _advance(self, runs: Trainings) -> None:
         """The step itself: nothing here looks at a number, so that a device is never waited for."""
         (table, labels), _ = self._tables
@@ -290,7 +314,7 @@ class NetworkFleet:
             desk, rows = self._desk(runs, part), runs.rows[part.where]
             x, y = (source.index_select(0, rows.flatten()).view(*rows.shape, *source.shape[1:]) for source in (table, labels))
             part.steps.add_(1.0)
-            runs.losses[part.where] = self._engine.learn(desk.block, x, y)
+            runs.losses[part.where] = self._learn(desk.block, x, y)
             if desk.low_gradient is not None:
                 desk.step.gradient.copy_(desk.low_gradient)
             self._optimizer.step(desk.step)
