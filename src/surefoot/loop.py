@@ -130,7 +130,8 @@ def drive(
     runs, drivers, xp = together.init(seeds), [], np
     ends = [sum(count for _, count in crews[: place + 1]) for place in range(len(crews))]
     spans = [slice(end - count, end) for end, (_, count) in zip(ends, crews, strict=True)]
-    rates: Any = np.concatenate([bases[span] * policy.init().scale for span, (policy, _) in zip(spans, crews, strict=True)])
+    with np.errstate(over="ignore"):
+        rates: Any = np.concatenate([bases[span] * policy.init().scale for span, (policy, _) in zip(spans, crews, strict=True)])
     is_left: Any = np.ones(len(rates), dtype=bool)
     for step in range(steps):
         # A single run is trained at any rate, too, and shows in its loss what becomes of it.
