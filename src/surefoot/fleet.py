@@ -114,7 +114,7 @@ def fleet(problem: Problem[Any] | Fleet[Any]) -> Fleet[Any]:
     if hasattr(problem, "restart"):
         return cast("Fleet[Any]", problem)
     own = getattr(problem, "fleet", None)
-    return OneByOne(cast("Problem[Any]", problem)) if own is None else cast("Fleet[Any]", own())
+    return OneByOne(problem) if own is None else cast("Fleet[Any]", own())
 
 
 @dataclass(frozen=True)
@@ -219,4 +219,4 @@ def as_rates(rates: Any, runs: int) -> Any:
 
 def on_host(array: Any) -> bool:
     """Whether looking at an array's numbers waits for no accelerator."""
-    return getattr(array.device, "type", array.device) == "cpu"
+    return bool(getattr(array.device, "type", array.device) == "cpu")

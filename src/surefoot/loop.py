@@ -127,7 +127,8 @@ def drive(
         evaluate: Called with the number of steps made and the held-out losses.
         evaluate_at: After which numbers of steps it is called.
     """
-    runs, drivers, xp = together.init(seeds), [], np
+    runs, xp = together.init(seeds), np
+    drivers: list[Any] = []
     ends = [sum(count for _, count in crews[: place + 1]) for place in range(len(crews))]
     spans = [slice(end - count, end) for end, (_, count) in zip(ends, crews, strict=True)]
     with np.errstate(over="ignore"):

@@ -272,11 +272,11 @@ class NetworkFleet:
             is_low = kind != part.weights.dtype
             low, low_gradient = (torch.empty_like(part.weights, dtype=kind) if is_low else None for _ in range(2))
             gradient = torch.empty_like(part.weights)
-            pairs = (part.weights, low), (gradient, low_gradient)
-            views = [weights.views(full if less is None else less, part.runs) for full, less in pairs]
-            shapes = [tuple(view.shape) for view in views[0].values()]
+            used, found = (part.weights, gradient) if low is None or low_gradient is None else (low, low_gradient)
+            views = weights.views(used, part.runs)
+            block = engines.Block(part.runs, views, weights.views(found, part.runs), buffers.views(part.buffers, part.runs))
+            shapes = [tuple(view.shape) for view in views.values()]
             step = Step(part.weights, gradient, part.memory, runs.rates[part.where], part.steps, shapes)
-            block = engines.Block(part.runs, *views, buffers.views(part.buffers, part.runs))
             part.desk = Desk(block, low, low_gradient, step)
         desk: Desk = part.desk
         if desk.low is not None:
@@ -296,7 +296,7 @@ class NetworkFleet:
             with _flushing():
                 self._advance(runs)
         elif isinstance(runs.replay, int) and runs.replay < _UNRECORDED:
-            stream = torch.cuda.Stream(self.device)
+            stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(stream):
                 self._advance(runs)

@@ -91,7 +91,8 @@ class Convolution:
     """`nn.Conv2d` without groups or dilation: patches side by side, and one batched product."""
 
     def __init__(self, module: nn.Conv2d) -> None:
-        self.kernel, self.stride, self.padding = module.kernel_size, module.stride, module.padding
+        self.kernel, self.stride = module.kernel_size, module.stride
+        self.padding: tuple[int, int] = module.padding  # type: ignore[assignment]  # Words are refused in `layer`.
         self.has_bias = module.bias is not None
 
     def forward(self, own: Own, x: Tensor, training: bool) -> tuple[Tensor, Any]:  # noqa: ARG002
@@ -115,14 +116,14 @@ class Convolution:
 
     def _out(self, height: int, width: int) -> tuple[int, int]:
         sizes = zip((height, width), self.kernel, self.stride, self.padding, strict=True)
-        rows, columns = ((size + 2 * int(margin) - kernel) // stride + 1 for size, kernel, stride, margin in sizes)
+        rows, columns = ((size + 2 * margin - kernel) // stride + 1 for size, kernel, stride, margin in sizes)
         return rows, columns
 
     def _patches(self, x: Tensor) -> Tensor:
         """(runs, channels x kernel, positions x examples)."""
         (down, across), (rows, columns) = self.padding, self._out(*x.shape[2:4])
         if down or across or not x.is_contiguous():
-            x = pad(x, (0, 0, int(across), int(across), int(down), int(down))).contiguous()
+            x = pad(x, (0, 0, across, across, down, down)).contiguous()
         run, channel, line, dot, one = x.stride()
         (high, wide), (jump, leap) = self.kernel, self.stride
         shape = (len(x), x.shape[1], high, wide, rows, columns, x.shape[-1])
@@ -132,7 +133,6 @@ class Convolution:
     def _laid_back(self, patches: Tensor, shape: torch.Size) -> Tensor:
         runs, channels, height, width, examples = shape
         (down, across), (rows, columns), (jump, leap) = self.padding, self._out(height, width), self.stride
-        down, across = int(down), int(across)
         dx = patches.new_zeros(runs, channels, height + 2 * down, width + 2 * across, examples)
         windows = patches.view(runs, channels, *self.kernel, rows, columns, examples)
         for i, j in product(*map(range, self.kernel)):

@@ -47,5 +47,5 @@ class Layout:
 
     def views(self, vector: Tensor, runs: int) -> dict[str, Tensor]:
         """By name, what stands in a vector, shape (runs, ...); changing one changes the other."""
-        pieces = vector.split([runs * prod(shape) for shape in self.shapes.values()])
+        pieces = torch.split(vector, [runs * prod(shape) for shape in self.shapes.values()])
         return {name: piece.view(runs, *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}

@@ -42,7 +42,7 @@ class Step:
         if id(vector) not in self._pieces:
             assert any(vector is own for own in (self.weights, self.gradient, *self.memory))
             sizes = [prod(shape) for shape in self.shapes]
-            self._pieces[id(vector)] = [piece.view(len(self.rates), -1) for piece in vector.split(sizes)]
+            self._pieces[id(vector)] = [piece.view(len(self.rates), -1) for piece in torch.split(vector, sizes)]
         return self._pieces[id(vector)]
 
     def move(self, direction: Tensor, rates: Tensor) -> None:
@@ -117,7 +117,8 @@ class Stacked:
             names = ", ".join(kind.__name__ for kind in _FORMULAS)
             raise ValueError(f"the optimizer of a fleet must be one of {names}, got {type(one).__name__}")
         self._formula, self.memories, known = _FORMULAS[type(one)]
-        usual: Mapping[str, Any] = type(one)([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
+        plain: Callable[..., optim.Optimizer] = type(one)
+        usual: Mapping[str, Any] = plain([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
         for name, value in one.defaults.items():
             if name not in known | {"lr"} and value != usual[name]:
                 raise ValueError(f"{type(one).__name__} of a fleet must leave {name} at {usual[name]}, got {value}")

@@ -124,13 +124,13 @@ class _BatchNorm(nn.Module):
         self.moved: Moved = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
             others = [axis for axis in range(x.dim()) if axis != 1]
             variance, mean = torch.var_mean(x, others, correction=0)
             count = x.numel() // x.shape[1]
             now = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
-            self.moved = {name: torch.lerp(getattr(self, name), new.float(), self.momentum) for name, new in now.items()}
+            self.moved = {name: torch.lerp(self.get_buffer(name), new.float(), self.momentum) for name, new in now.items()}
         shape = (-1, *(1 for _ in range(x.dim() - 2)))
         scale = self.weight * (variance + self.eps).rsqrt()
         y: Tensor = (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
