@@ -46,17 +46,8 @@ class Plan:
     @property
     def trials(self) -> list[Trial]:
         """Every trial once, the policies of one seed next to each other."""
-        return [trial for crew in self.crews for trial in crew]
-
-    @property
-    def crews(self) -> list[tuple[Trial, ...]]:
-        """The same trials, those together that are trained as one fleet."""
-        crews = []
-        for (problem, _), cell in self.cells.items():
-            trials = list({trial.key: trial for row in zip(*cell.values(), strict=True) for trial in row}.values())
-            size = TOGETHER.get(problem, 1)
-            crews += [tuple(trials[first : first + size]) for first in range(0, len(trials), size)]
-        return crews
+        rows = (row for cell in self.cells.values() for row in zip(*cell.values(), strict=True))
+        return list({trial.key: trial for row in rows for trial in row}.values())
 
 
 def plan(
@@ -137,18 +128,32 @@ def run_trial(trial: Trial) -> Run:
     return _run(trial, rows, evaluations, perf_counter() - began)
 
 
+def crews(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
+    """Trials in groups, each of which is trained as one fleet; most are alone where a fleet gains nothing."""
+    cells: dict[tuple[Any, ...], list[Trial]] = {}
+    for trial in trials:
+        cells.setdefault((trial.problem, trial.optimizer, trial.steps, trial.evaluations), []).append(trial)
+    return [
+        tuple(cell[first : first + TOGETHER.get(problem, 1)])
+        for (problem, *_), cell in cells.items()
+        for first in range(0, len(cell), TOGETHER.get(problem, 1))
+    ]
+
+
 def run_crew(trials: Sequence[Trial]) -> list[Run]:
     """Train trials of one cell as one fleet.
 
-    The figures are those of `run_trial` but for rounding: a fleet sums in another order. Each run's time is an equal share.
+    The figures are those of `run_trial` but for rounding: a fleet sums in another order. On the machine tried, that order does
+    not depend on who else is in the fleet as long as they are an even number, so an odd number is filled up with a second copy
+    of the first. Each run's time is an equal share.
 
     Args:
         trials: One or more of the same problem, optimizer, budget and number of evaluations.
     """
-    if len(trials) == 1:
-        return [run_trial(trials[0])]
+    if trials[0].problem not in TOGETHER:
+        return [run_trial(trial) for trial in trials]
     by_policy: dict[str, list[Trial]] = {}
-    for trial in trials:
+    for trial in (*trials, *trials[: len(trials) % 2]):
         by_policy.setdefault(json.dumps(trial.policy, sort_keys=True), []).append(trial)
     ordered, began = [trial for crew in by_policy.values() for trial in crew], perf_counter()
     first, evaluations = ordered[0], []
@@ -178,18 +183,13 @@ def execute(
 ) -> Iterator[tuple[Trial, Run]]:
     """Train the trials of a plan that are not in the store yet, keep each run as it is finished, and yield it.
 
-    Where runs are trained as a fleet, a fleet of which any run is missing is trained again as a whole, so that its figures are
-    the same to the last bit wherever an earlier call was stopped.
-
     For Ctrl-C, killed workers and exceptions, see `surefoot.workers.in_processes`.
     """
-    missing = {trial.key for trial in plan.trials if trial not in store}
-    crews = [crew for crew in plan.crews if any(trial.key in missing for trial in crew)]
-    for crew, runs in in_processes(run_crew, crews, workers=workers, on_interrupt=on_interrupt):
-        for trial, run in zip(crew, runs, strict=True):
-            if trial.key in missing:
-                store.add(run)
-                yield trial, run
+    missing = [trial for trial in plan.trials if trial not in store]
+    for together, runs in in_processes(run_crew, crews(missing), workers=workers, on_interrupt=on_interrupt):
+        for trial, run in zip(together, runs, strict=True):
+            store.add(run)
+            yield trial, run
 
 
 def judge(plan: Plan, store: Store) -> list[stats.Cell]:

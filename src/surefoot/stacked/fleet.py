@@ -30,8 +30,6 @@ _EXAMPLES_AT_ONCE = 128
 _UNRECORDED = 3
 """Steps on a GPU before one is recorded: libraries set themselves up in the first."""
 
-Precision = Literal["float32", "bfloat16"]
-
 
 @dataclass
 class Part:
@@ -126,8 +124,8 @@ class NetworkFleet:
 
     network: Network
     device: str = "cpu"
-    precision: Precision = "float32"
-    engine: engines.Kind | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["stacked", "traced"] | None = None
     compile: bool = False
     at_once: int | None = None
     capacity: int | None = None
