@@ -92,12 +92,13 @@ def _together(
     evaluate: Callable[[int, Any], None] | None,
     evaluate_at: frozenset[int],
 ) -> Iterator[Row]:
-    bases = list(base) if isinstance(base, (Sequence, np.ndarray)) else [base]
+    is_grid = isinstance(base, (Sequence, np.ndarray))
+    bases = list(base) if is_grid else [base]  # type: ignore[arg-type]
     if not bases:
         raise ValueError("base must name at least one rate, got none")
     for one in bases:
         checks.number("base", one, low=0.0)
-    shape = (len(seeds),) if bases == [base] else (len(bases), len(seeds))
+    shape = (len(bases), len(seeds)) if is_grid else (len(seeds),)
     each = np.repeat(np.asarray(bases, np.float64), len(seeds))
     told = None if evaluate is None else lambda step, losses: evaluate(step, losses.reshape(shape))
     rows = drive(runs, [(policy, len(each))], each, seeds * len(bases), steps, evaluate=told, evaluate_at=evaluate_at)
