@@ -1,5 +1,7 @@
 """Nonnegative matrix factorisation by stochastic projected gradient, and the learning rates at which it is stable."""
 
-from surefoot.nmf.problem import Factorisation, Factors
+from surefoot.nmf.factors import Factors, Streams
+from surefoot.nmf.matrices import Matrices
+from surefoot.nmf.problem import Factorisation, FactorisationFleet
 
-__all__ = ["Factorisation", "Factors"]
+__all__ = ["Factorisation", "FactorisationFleet", "Factors", "Matrices", "Streams"]
