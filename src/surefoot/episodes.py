@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from math import inf, log
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,8 @@ class Task:
         fleet: What is trained; an episode's seed makes the run, matrix or network.
         control: What is seen and what an action does.
         steps: Length of an episode in optimizer steps, 1 or more.
-        start: Between which multiples of the fleet's base rate an episode's own is drawn, both above 0; evenly in its logarithm.
+        start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm.
+            Both are above 0.
         reward: What the natural logarithm of is to fall. `"training"`: the mean training loss of a window, from one to the
             next. `"held-out"`: the held-out loss, evaluated after every window. `"final"`: the held-out loss from the first
             step to the last, paid at the end. Each is cut at 3 on both sides.
@@ -66,7 +67,7 @@ class Task:
         """The rate that the episode of this seed starts from."""
         low, high = self.start
         # Another stream than those of the run.
-        return float(self.fleet.base * np.exp(np.random.default_rng((seed, 5)).uniform(log(low), log(high))))
+        return self.fleet.base * low * float((high / low) ** np.random.default_rng((seed, 5)).random())
 
 
 class Outcome(NamedTuple):

@@ -161,7 +161,7 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
             if awake[slots].any():
                 outcome = episodes.advance(chosen[slots], awake[slots])
                 rewards[slots], losses[slots], ends[:, slots] = outcome.reward, outcome.loss, _ends(episodes.task, outcome)
-        self._is_over, infos = ends.any(0), self._infos(np.ones(self.num_envs, bool), losses)
+        self._is_over, infos = ends[0] | ends[1], self._infos(np.ones(self.num_envs, bool), losses)
         if self._mode is AutoresetMode.SAME_STEP and self._is_over.any():
             infos = self._start_again(infos)
         return self._observations(), rewards, ends[0], ends[1], infos
@@ -182,7 +182,7 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
             places = np.flatnonzero(where[slots])
             if places.size:
                 episodes.begin(places.tolist(), [int(self._random[slot].integers(_SEEDS)) for slot in slots[places]])
-        self._is_over = self._is_over & ~where
+        self._is_over &= ~where
 
     def _start_again(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Put what is last of the episodes that are over aside, and begin others in their place."""
@@ -242,14 +242,14 @@ class NMFEnv(TrainingEnv):
 
     ## Description
 
-    A random nonnegative matrix $V$ is factorised, $V \approx WH$, by projected stochastic gradient steps. The agent sets the rate
-    of windows of steps, from a starting rate that may be far too low or too high. What is seen depends on no unit and on no
-    size, so that it means the same in another training: see `surefoot.features.Features`.
+    A random nonnegative matrix $V$ is factorised, $V \approx WH$, by projected stochastic gradient steps. The agent sets the
+    rate of windows of steps, from a starting rate that may be far too low or too high. What is seen depends on no unit and on
+    no size, so that it means the same in another training: see `surefoot.features.Features`.
 
     ## Action Space
 
-    `Box(-1, 1, (1,), float32)`. At 1 the rate is multiplied by `rise`, at -1 divided by `cut`, at 0 left to the schedule, and in
-    between evenly in its logarithm. With a `schedule` the action corrects that: the rate is schedule times correction.
+    `Box(-1, 1, (1,), float32)`. At 1 the rate is multiplied by `rise`, at -1 divided by `cut`, at 0 left to the schedule, and
+    in between evenly in its logarithm. With a `schedule` the action corrects that: the rate is schedule times correction.
 
     ## Observation Space
 

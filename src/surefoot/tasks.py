@@ -80,13 +80,14 @@ def tasks(
 def random_factorisations(**settings: Any) -> Factorisation:
     """Factorisations of rank 6 from batches of 8 rows, each run of a random 60 x 40 matrix of its own.
 
-    Their entries' mean is between 0.1 and 10, their noise up to 30%, and a third of their true parts' entries or more are not 0.
+    The mean of the entries is between 0.1 and 10, the noise between 1% and 30%, the density between 0.3 and 1.
 
     Args:
-        **settings: What shall differ, such as `draw=Matrices(rows=200)`, `rank`, `rates="plain"` or `steps`: see `Factorisation`.
+        **settings: What shall differ, such as `draw=Matrices(rows=200)`, `rank` or `rates="plain"`: see `Factorisation`.
     """
     spread = Matrices(rows=60, columns=40, rank=(6, 6), scale=(0.1, 10.0), noise=(0.01, 0.3), density=(0.3, 1.0))
-    return Factorisation(**({"name": "random-nmf", "draw": spread, "rank": 6, "batch_size": 8, "steps": 500} | settings))
+    defaults: dict[str, Any] = {"name": "random-nmf", "draw": spread, "rank": 6, "batch_size": 8, "steps": 500}
+    return Factorisation(**defaults | settings)
 
 
 def networks(

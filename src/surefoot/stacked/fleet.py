@@ -14,6 +14,7 @@ from torch import Tensor
 from surefoot import checks
 from surefoot.fleet import as_pairs, as_rates, as_seeds
 from surefoot.stacked import engines, memory
+from surefoot.stacked.asleep import Asleep
 from surefoot.stacked.layout import Block, Layout
 from surefoot.stacked.optimizers import Stacked
 
@@ -166,8 +167,8 @@ class NetworkFleet:
             healthy=torch.ones(runs, dtype=torch.bool, **like),
         )
 
-    def step(self, runs: Trainings, rates: Any) -> tuple[Trainings, Mapping[str, Any]]:
-        """One optimizer step of every run at its own rate; the loss is its batch's before the step."""
+    def step(self, runs: Trainings, rates: Any, awake: Any = None) -> tuple[Trainings, Mapping[str, Any]]:
+        """One optimizer step of every run that is awake, at its own rate; the loss is its batch's before the step."""
         rates = as_rates(rates, len(runs))
         rates = torch.from_numpy(rates) if isinstance(rates, np.ndarray) else rates
         runs.rates[:, 0] = rates.clamp(max=_LARGEST_RATE)
@@ -175,10 +176,13 @@ class NetworkFleet:
             self._draw(runs)
         runs.rows.copy_(runs.ahead[runs.place])
         runs.place += 1
+        asleep = None if awake is None else Asleep.of(runs, awake)
         with torch.no_grad():
             self._advance(runs)
             losses = torch.where(runs.healthy, runs.losses, nan).double()
             runs.healthy &= losses.isfinite()
+        if asleep is not None:
+            asleep.put_back(runs)
         return runs, {"loss": self._shown(losses)}
 
     def held_out(self, runs: Trainings) -> Any:
