@@ -7,8 +7,7 @@ from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import checks
-from surefoot.arithmetic import meet
-from surefoot.features import Features, FeatureState, numbers
+from surefoot.features import Features, FeatureState, numbers, together
 from surefoot.timed import Constant
 
 if TYPE_CHECKING:
@@ -92,13 +91,13 @@ class Control:
 
     def update(self, state: ControlState, loss: Any, **signals: Any) -> ControlState:
         """One more step, at `state.scale`: see `Features.update` for the signals."""
-        _, state, loss = meet(state, loss)
-        xp, step = numbers(state.scale), state.step + 1
-        signals = {"scale": state.scale, "progress": self._progress(xp, step)} | signals
+        state, loss = together(state, loss)
+        xp = numbers(state.scale)
+        signals = {"scale": state.scale, "progress": self._progress(xp, state.seen.step + 1.0)} | signals
         schedule = self.schedule.update(state.schedule, loss, **signals)
         return ControlState(
             scale=schedule.scale * xp.exp2(state.correction),
-            step=step,
+            step=state.step + 1,
             wait=xp.where(state.wait > 1, state.wait - 1, 0 * state.wait),
             decision=state.decision,
             correction=state.correction,
@@ -138,4 +137,4 @@ class Control:
         )
 
     def _progress(self, xp: Any, step: Any) -> Any:
-        return -1.0 if self.steps is None else xp.where(step < self.steps, step, self.steps) / float(self.steps)
+        return -1.0 if self.steps is None else xp.where(step < self.steps, step / self.steps, 1.0)

@@ -24,7 +24,7 @@ REWARDS = ("training", "held-out", "final")
 """What a reward is the fall of: see `Task`."""
 
 LIMIT = 3.0
-"""The largest reward for one decision; a run that diverges gets its negative."""
+"""The largest reward for one decision, but for final ones; a run that diverges gets its negative."""
 
 _LARGEST_RATE = 1e30
 _SMALLEST_LOSS = 2.0**-40
@@ -41,8 +41,8 @@ class Task:
         start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm.
             Both are above 0.
         reward: What the natural logarithm of is to fall. `"training"`: the mean training loss of a window, from one to the
-            next. `"held-out"`: the held-out loss, evaluated after every window. `"final"`: the held-out loss from the first
-            step to the last, paid at the end. Each is cut at 3 on both sides.
+            next. `"held-out"`: the held-out loss, evaluated after every window. Both are cut at 3 on both sides. `"final"`: the
+            held-out loss from the first step to the last, uncut, paid at the end.
         worst: The multiple of its first loss from which on a run counts as diverged, above 1.
     """
 
@@ -74,7 +74,7 @@ class Outcome(NamedTuple):
     """What a decision led to: one entry per episode, and nothing of meaning for those that were asleep.
 
     Attributes:
-        reward: Between -3 and 3.
+        reward: The fall of the loss's logarithm, and -3 where the run has diverged.
         is_over: Whether the budget is used up.
         has_diverged: Whether the loss was not finite, or too large.
         loss: Mean training loss of the window.
@@ -165,7 +165,8 @@ class Episodes:
         fall = np.where(due, self._level - level, 0.0)
         has_diverged = has_diverged | ~(abs(fall) < inf)
         self._level = np.where(due, level, self._level)
-        reward = np.where(has_diverged, -LIMIT, np.clip(fall, -LIMIT, LIMIT))
+        limit = inf if self.task.reward == "final" else LIMIT
+        reward = np.where(has_diverged, -LIMIT, np.clip(fall, -limit, limit))
         return Outcome(reward, is_over & ~has_diverged, has_diverged, loss)
 
     def _held_out(self) -> NDArray[np.float64]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from surefoot import checks
-from surefoot.arithmetic import Floats, arithmetic, meet
+from surefoot.arithmetic import Floats, arithmetic, meet, widen
+
+S = TypeVar("S")
 
 TIERS = ("loss", "gradient")
 """What there has to be measured: losses alone, or two numbers of every gradient as well."""
@@ -49,8 +51,17 @@ def numbers(*values: Any) -> Any:
     return _Numbers if xp is Floats else xp
 
 
+def together(state: S, loss: Any) -> tuple[S, Any]:
+    """`surefoot.arithmetic.meet`, which has to walk through the whole state, only where the two differ in their arithmetic."""
+    if arithmetic(state.scale) is arithmetic(loss):  # type: ignore[attr-defined]
+        return state, widen(loss)
+    return meet(state, loss)[1:]
+
+
 class FeatureState(NamedTuple):
     """What is remembered of the losses; logarithms are to the base 2, and of losses as multiples of the first.
+
+    Counts are floats, so that all of it has one type: among vectors, that of the losses.
 
     Attributes:
         scale: The scale when it last changed by 1% or more.
@@ -68,12 +79,12 @@ class FeatureState(NamedTuple):
     """
 
     scale: Any = 1.0
-    step: Any = 0
-    quiet: Any = 0
+    step: Any = 0.0
+    quiet: Any = 0.0
     usual: Any = 0.0
     progress: Any = -1.0
     first: Any = 0.0
-    count: Any = 0
+    count: Any = 0.0
     last: Any = 0.0
     fast: Any = 0.0
     middle: Any = 0.0
@@ -180,7 +191,7 @@ class Features:
             bound: The rate over the stability bound, 1 at the bound. Of all three, values that are not finite are forgotten.
             **_signals: Others are not looked at.
         """
-        _, state, loss = meet(state, loss)
+        state, loss = together(state, loss)
         state = self._time(state, scale, progress)
         state = self._loss(state, loss)
         if self.tier == "gradient":
@@ -203,7 +214,7 @@ class Features:
             "noise": (_logarithm(xp, state.variance) / 2.0 + 4.0) / 2.0,
             "scale": _logarithm(xp, state.scale) / 4.0,
             "change": _logarithm(xp, state.scale) - state.usual,
-            "quiet": xp.log2(1.0 + state.quiet / float(window)) - 1.0,
+            "quiet": xp.log2(1.0 + state.quiet / window) - 1.0,
             "alignment": 2.0 * state.alignment,
             "reach": state.reach / 4.0,
             "bound": state.bound / 4.0,
@@ -218,12 +229,12 @@ class Features:
         """Take in what passes whatever the loss: time, and the scale."""
         xp = numbers(state.fast)
         scale = 0.0 * state.scale + scale
-        step, now = state.step + 1, _logarithm(xp, scale)
-        has_changed = (abs(now - _logarithm(xp, state.scale)) > _NOTICEABLE) | (state.step == 0)
+        step, now = state.step + 1.0, _logarithm(xp, scale)
+        has_changed = (abs(now - _logarithm(xp, state.scale)) > _NOTICEABLE) | (state.step == 0.0)
         return state._replace(
             scale=xp.where(has_changed, scale, state.scale),
             step=step,
-            quiet=xp.where(has_changed, 0 * step, state.quiet + 1),
+            quiet=xp.where(has_changed, 0.0 * step, state.quiet + 1.0),
             usual=_mean(xp, state.usual, now, step, 3 * self.window),
             progress=0.0 * state.progress + progress,
         )
@@ -238,7 +249,7 @@ class Features:
         highest = _FURTHEST * xp.where(unit < 1.0, unit, 1.0)
         loss = xp.where(is_known, loss, unit)
         loss = xp.where((loss > highest) & (unit < 1.0), highest, loss)
-        y, count = _logarithm(xp, loss / unit), state.count + 1
+        y, count = _logarithm(xp, loss / unit), state.count + 1.0
         away = y - state.fast
         weight = 1.0 / xp.where(count < self.window, count, self.window)
         seen = state._replace(

@@ -275,7 +275,7 @@ class NMFEnv(TrainingEnv):
 
     The fall of the natural logarithm of the loss, cut at 3 on both sides, and -3 if the run diverges. Which loss, and when, is
     `reward`: "training", the mean training loss of one window to the next; "held-out", the held-out loss after each window;
-    "final", the held-out loss from beginning to end, once.
+    "final", the held-out loss from beginning to end, once and uncut.
 
     ## Starting State
 
