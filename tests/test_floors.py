@@ -10,11 +10,11 @@ import surefoot
 
 FLOORS = {
     0: (
-        "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed waves combine runner "
+        "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
-    1: "spec problems fleet loop runs stats nmf batches recipes",
-    2: "data torch transformers device snapshot ranks networks",
+    1: "spec problems fleet loop runs stats nmf batches recipes r_objects",
+    2: "data texts ratings torch transformers device snapshot ranks networks",
     4: "lineup catalogue workers compare curves pictures report tables cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from surefoot import Clip, Greedy, train
 from surefoot.lineup import LINEUP
-from surefoot.nmf import Factorisation, Matrices
-from surefoot.nmf.problem import _expected_smoothness, _largest_eigenvalue
+from surefoot.nmf import Factorisation, Matrices, expected_smoothness, largest_eigenvalue
 
 
 @cache
@@ -148,10 +147,10 @@ def test_factors_stay_nonnegative() -> None:
 def test_expected_smoothness_is_what_sampling_gives() -> None:
     """With one row drawn it is m times the longest row's; with all, the curvature of the whole."""
     codes = rows()[0]
-    curvature = _largest_eigenvalue(np, codes.T @ codes)
-    assert _expected_smoothness(np, codes, len(codes)) == pytest.approx(curvature)
-    assert _expected_smoothness(np, codes, 1) == pytest.approx(len(codes) * np.max(np.sum(codes**2, axis=1)))
-    between = [_expected_smoothness(np, codes, size) for size in range(1, len(codes) + 1)]
+    curvature = largest_eigenvalue(codes.T @ codes)
+    assert expected_smoothness(codes, len(codes)) == pytest.approx(curvature)
+    assert expected_smoothness(codes, 1) == pytest.approx(len(codes) * np.max(np.sum(codes**2, axis=1)))
+    between = [expected_smoothness(codes, size) for size in range(1, len(codes) + 1)]
     assert between == sorted(between, reverse=True)
 
 

@@ -14,7 +14,9 @@ from array_api_compat import array_namespace
 
 from surefoot import checks
 from surefoot.fleet import as_pairs, as_rates, as_seeds
+from surefoot.nmf.edges import block_edge
 from surefoot.nmf.factors import Factors, Streams
+from surefoot.nmf.sampling import expected_smoothness, limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,8 +210,8 @@ def _begin(problem: Factorisation, seeds: Sequence[int], place: NDArray[np.intp]
         rows=array(rows),
         held_out=array(held_out),
         alive=nothing == 0.0,
-        codes_edge=_edge(xp, _largest_eigenvalue(xp, parts @ parts.mT)),
-        parts_edge=_edge(xp, _expected_smoothness(xp, codes, size)),
+        codes_edge=block_edge(parts @ parts.mT),
+        parts_edge=_edge_of_parts(codes, size),
         codes_noise=nothing,
         parts_noise=nothing,
         move=xp.zeros_like(parts),
@@ -247,12 +249,12 @@ def _advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None)
         # direction, and codes fitted to the batch beforehand were seen to throw the loss up a hundredfold at rate 1.
         gradient = m / b * (codes.mT @ residual) + _noise(problem, xp, run, run.parts, run.parts_noise, awake=awake)
         alignment = -_cosine(xp, gradient, run.move)
-        first = _limited(problem, xp, rate, _edge(xp, _expected_smoothness(xp, run.codes, b)), run.parts_edge)
+        first = _limited(problem, xp, rate, _edge_of_parts(run.codes, b), run.parts_edge)
         before, run.parts = run.parts, _moved(xp, moving, run.parts, gradient, first.size)
         run.move = xp.where(moving[..., None, None], run.parts - before, run.move)
         gram = run.parts @ run.parts.mT
         gradient = codes @ gram - _products(rows, run.parts) + _noise(problem, xp, run, codes, run.codes_noise, awake=awake)
-        second = _limited(problem, xp, rate, _edge(xp, _largest_eigenvalue(xp, gram)), run.codes_edge)
+        second = _limited(problem, xp, rate, block_edge(gram), run.codes_edge)
         run.codes[of_codes] = _moved(xp, moving, codes, gradient, second.size)
         bound = xp.where(first.bound > second.bound, first.bound, second.bound)
     others = {"bound": bound, "clipped": first.is_clipped | second.is_clipped, "alignment": alignment}
@@ -264,7 +266,7 @@ def _fitted_loss(run: Factors) -> Any:
     xp = array_namespace(run.codes)
     with np.errstate(over="ignore", invalid="ignore"):
         gram, products = run.parts @ run.parts.mT, _products(run.held_out, run.parts)
-        size, codes = 0.5 * _edge(xp, _largest_eigenvalue(xp, gram))[..., None, None], xp.zeros_like(products)
+        size, codes = limited(0.5, block_edge(gram), inf)[..., None, None], xp.zeros_like(products)
         for _ in range(_HELD_OUT_STEPS):
             codes = (codes - size * (codes @ gram - products)).clip(min=0.0)
         loss = xp.where(run.alive, _mean_square(xp, codes @ run.parts - run.held_out), xp.nan)
@@ -272,7 +274,7 @@ def _fitted_loss(run: Factors) -> Any:
 
 
 class _Step(NamedTuple):
-    """The size of a step; the same in units of the edge, 0 where that is 0; and whether ceiling or cap made it smaller."""
+    """The size of a step; the same in units of the edge; and whether ceiling or cap made it smaller."""
 
     size: Any
     bound: Any
@@ -281,13 +283,17 @@ class _Step(NamedTuple):
 
 def _limited(problem: Factorisation, xp: Any, rate: Any, edge: Any, first_edge: Any) -> _Step:
     """The step that the rate asks for, within ceiling and cap."""
-    wanted = size = rate * (edge if problem.rates == "bound" else first_edge)
+    unit = edge if problem.rates == "bound" else first_edge
+    wanted = size = rate * xp.where(unit < inf, unit, 0.0)  # Without curvature there is no slope either, and no step.
     if problem.rates != "plain":
-        limit = problem.ceiling * edge
-        if problem.cap < inf:
-            limit = xp.minimum(limit, problem.cap * first_edge)
-        size = xp.minimum(wanted, limit)
-    return _Step(size, xp.where(edge > 0.0, size / xp.where(edge > 0.0, edge, 1.0), 0.0), wanted > size)
+        size = xp.minimum(wanted, limited(problem.ceiling, edge, problem.cap * first_edge))
+    return _Step(size, size / edge, wanted > size)
+
+
+def _edge_of_parts(codes: Any, size: int) -> Any:
+    """The edge of H, from codes that have not seen the batch; infinite without curvature."""
+    with np.errstate(divide="ignore"):
+        return 2.0 / expected_smoothness(codes, size)
 
 
 def _moved(xp: Any, moving: Any, factor: Any, gradient: Any, size: Any) -> Any:
@@ -312,33 +318,17 @@ def _products(rows: Any, parts: Any) -> Any:
     return (parts.reshape(runs * rank, columns) @ rows.mT).reshape(runs, rank, -1).mT
 
 
-def _edge(xp: Any, curvature: Any) -> Any:
-    """2 / L; without curvature there is no slope either, and no step."""
-    return xp.where(curvature > 0.0, 2.0 / xp.where(curvature > 0.0, curvature, 1.0), 0.0)
-
-
-def _expected_smoothness(xp: Any, codes: Any, b: int) -> Any:
-    """L(b) of `Factorisation`: how curved the batch's estimate of the objective is in H, in mean square."""
-    m, largest = codes.shape[-2], _largest_eigenvalue(xp, codes.mT @ codes)
-    if b == m:
-        return largest
-    longest = xp.max(xp.sum(codes**2, axis=-1), axis=-1)
-    return m * ((b - 1) * largest + (m - b) * longest) / (b * (m - 1))
-
-
-def _largest_eigenvalue(xp: Any, gram: Any) -> Any:
-    """NaN where the matrix is not finite: the solver would refuse all of a fleet for one of its runs."""
-    known = xp.all(xp.isfinite(gram), axis=(-2, -1))
-    largest = xp.linalg.eigvalsh(xp.where(known[..., None, None], gram, xp.zeros_like(gram)))[..., -1]
-    return xp.where(known, largest, xp.nan)
-
-
 def _mean_square(xp: Any, matrix: Any) -> Any:
-    return xp.mean(matrix**2, axis=(-2, -1))
+    return _inner(xp, matrix, matrix) / (matrix.shape[-2] * matrix.shape[-1])
+
+
+def _inner(xp: Any, left: Any, right: Any) -> Any:
+    """The sum of products, without an array of them."""
+    flat = (*left.shape[:-2], left.shape[-2] * left.shape[-1])
+    return xp.vecdot(left.reshape(flat), right.reshape(flat))
 
 
 def _cosine(xp: Any, left: Any, right: Any) -> Any:
     """The cosine of the angle between two matrices, 0 where one of them is zero."""
-    product = xp.sum(left * right, axis=(-2, -1))
-    norms = xp.sqrt(xp.sum(left**2, axis=(-2, -1)) * xp.sum(right**2, axis=(-2, -1)))
-    return xp.where(norms > 0.0, product / xp.where(norms > 0.0, norms, 1.0), 0.0)
+    norms = xp.sqrt(_inner(xp, left, left)) * xp.sqrt(_inner(xp, right, right))
+    return xp.where(norms > 0.0, _inner(xp, left, right) / xp.where(norms > 0.0, norms, 1.0), 0.0)
