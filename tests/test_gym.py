@@ -343,6 +343,14 @@ def test_actions_of_the_wrong_shape_or_without_a_value_are_refused(actions):
         envs.step(actions)
 
 
+@pytest.mark.parametrize("wrong", [{"tier": "gradient"}, {"bound": True}])
+def test_a_view_of_what_is_not_measured_is_refused(wrong):
+    env = TrainingEnv(networks(["wine-mlp"])[0], **wrong)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="what is in view has to be measured"):
+        env.step(np.zeros(1))
+
+
 def test_a_step_before_a_reset_is_refused():
     for env, action in ((quadratic(), np.zeros(1)), (quadratics(2), np.zeros((2, 1)))):
         with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
@@ -398,6 +406,14 @@ def test_an_agent_learns_that_the_rate_is_far_too_low():
     agent.learn(16 * 7 * 12)
     action, _ = agent.predict(quadratic(start=(0.01, 0.01)).reset(seed=99)[0], deterministic=True)
     assert action[0] > 0.2
+
+
+def test_every_feature_moves_in_a_factorisation():
+    seen = np.array(
+        [step[0] for step in episode(TrainingEnv(random_factorisations(), tier="gradient", bound=True), choices(60))]
+    )
+    names = np.array(Features(tier="gradient", bound=True).names)
+    assert names[np.ptp(seen, axis=0) == 0.0].tolist() == ["limited"]
 
 
 def test_features_of_the_default_environment_are_documented():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surefoot.fleet import Fleet
 
 REWARDS = ("training", "held-out", "final")
-"""What a reward is the fall of: see `Task`."""
+"""What a reward can be the fall of, as `Task` describes."""
 
 LIMIT = 3.0
 """The largest reward for one decision, but for final ones; a run that diverges gets its negative."""
@@ -81,8 +81,8 @@ class Outcome(NamedTuple):
     """
 
     reward: NDArray[np.float64]
-    is_over: NDArray[np.bool_]
-    has_diverged: NDArray[np.bool_]
+    is_over: NDArray[np.bool]
+    has_diverged: NDArray[np.bool]
     loss: NDArray[np.float64]
 
 
@@ -124,7 +124,7 @@ class Episodes:
         """What each episode has to decide by; shape (episodes, features)."""
         return np.moveaxis(np.asarray(self.task.control.view(self.state)), 0, -1)
 
-    def advance(self, actions: NDArray[np.float64], awake: NDArray[np.bool_]) -> Outcome:
+    def advance(self, actions: NDArray[np.float64], awake: NDArray[np.bool]) -> Outcome:
         """Act, and train until the next decision is due.
 
         Args:
@@ -146,14 +146,19 @@ class Episodes:
         is_over = awake & (state.step >= task.steps)
         return self._judge(loss, awake, is_over, has_diverged)
 
-    def _step(self, awake: NDArray[np.bool_]) -> Mapping[str, NDArray[np.float64]]:
+    def _step(self, awake: NDArray[np.bool]) -> Mapping[str, NDArray[np.float64]]:
         """One optimizer step of those episodes."""
         rates = np.minimum(self.rate * self.state.scale, _LARGEST_RATE)
         self._runs, signals = self.task.fleet.step(self._runs, rates, None if awake.all() else awake)
+        if missing := [name for name in self.task.control.features.signals if name not in signals]:
+            raise ValueError(
+                f"what is in view has to be measured, and {self.task.fleet.name} measures no {' and no '.join(missing)} "
+                "(choose tier='loss' and bound=False)"
+            )
         return {name: _on_host(value) for name, value in signals.items()}
 
     def _judge(
-        self, loss: NDArray[np.float64], awake: NDArray[np.bool_], is_over: NDArray[np.bool_], has_diverged: NDArray[np.bool_]
+        self, loss: NDArray[np.float64], awake: NDArray[np.bool], is_over: NDArray[np.bool], has_diverged: NDArray[np.bool]
     ) -> Outcome:
         """The rewards."""
         due = awake & ~has_diverged

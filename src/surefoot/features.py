@@ -14,7 +14,7 @@ from surefoot.arithmetic import Floats, arithmetic, meet, widen
 S = TypeVar("S")
 
 TIERS = ("loss", "gradient")
-"""What there has to be measured: losses alone, or two numbers of every gradient as well."""
+"""What a view is made of, losses alone or two numbers of every gradient as well."""
 
 _WIDE = (-4.0, 4.0)
 _ALWAYS = {
@@ -148,6 +148,11 @@ class Features:
     def names(self) -> tuple[str, ...]:
         """The names of the entries, in their order."""
         return tuple(self._entries())
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What has to be measured of a step beside its loss."""
+        return ("alignment", "relative_step") * (self.tier == "gradient") + ("bound",) * self.bound
 
     @property
     def low(self) -> tuple[float, ...]:

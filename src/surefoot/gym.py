@@ -166,17 +166,17 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
             infos = self._start_again(infos)
         return self._observations(), rewards, ends[0], ends[1], infos
 
-    def _mask(self, mask: Any) -> NDArray[np.bool_]:
+    def _mask(self, mask: Any) -> NDArray[np.bool]:
         if mask is None:
             return np.ones(self.num_envs, bool)
-        where: NDArray[np.bool_] = np.asarray(mask)
+        where: NDArray[np.bool] = np.asarray(mask)
         if where.dtype != bool or where.shape != (self.num_envs,) or not where.any():
             raise ValueError(
                 f"reset_mask must be a vector of {self.num_envs} truth values, one of them true at least, got {where.tolist()}"
             )
         return where
 
-    def _begin(self, where: NDArray[np.bool_]) -> None:
+    def _begin(self, where: NDArray[np.bool]) -> None:
         """Begin new episodes in these slots, each from its own random numbers."""
         for slots, episodes in self.groups:
             places = np.flatnonzero(where[slots])
@@ -199,7 +199,7 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
     def _observations(self) -> NDArray[np.float32]:
         return self._merged([episodes.view() for _, episodes in self.groups]).astype(np.float32)
 
-    def _infos(self, where: NDArray[np.bool_], losses: Any = None) -> dict[str, Any]:
+    def _infos(self, where: NDArray[np.bool], losses: Any = None) -> dict[str, Any]:
         every = [episodes for _, episodes in self.groups]
         infos = {
             "rate": self._merged([episodes.rate * episodes.state.scale for episodes in every]),
@@ -230,7 +230,7 @@ def _actions(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return vector
 
 
-def _ends(task: Task, outcome: Outcome) -> NDArray[np.bool_]:
+def _ends(task: Task, outcome: Outcome) -> NDArray[np.bool]:
     """Which episodes are terminated, and which are truncated."""
     if task.control.steps is None:
         return np.stack([outcome.has_diverged, outcome.is_over])

@@ -173,8 +173,9 @@ class FactorisationFleet:
         Returns:
             The runs, and per run, in float64: `loss`, the batch's mean squared error per entry before the step; `bound`, the
             larger of both factors' steps in units of their stability edges; `clipped`, 1 where ceiling or cap acted on either
-            factor, else 0; and `alignment`, between -1 and 1, the cosine of the angle between the parts' (noisy) downhill
-            direction and their last move, 0 where there is none.
+            factor, else 0; `alignment`, between -1 and 1, the cosine of the angle between the parts' (noisy) downhill
+            direction and their last move, 0 where there is none; and `relative_step`, the norm of this move over that of the
+            parts.
         """
         return runs, _advance(self.problem, runs, as_rates(rates, len(runs.codes)), awake)
 
@@ -252,12 +253,15 @@ def _advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None)
         first = _limited(problem, xp, rate, _edge_of_parts(run.codes, b), run.parts_edge)
         before, run.parts = run.parts, _moved(xp, moving, run.parts, gradient, first.size)
         run.move = xp.where(moving[..., None, None], run.parts - before, run.move)
+        size = _mean_square(xp, before)
+        relative_step = xp.sqrt(_mean_square(xp, run.move) / xp.where(size > 0.0, size, 1.0))
         gram = run.parts @ run.parts.mT
         gradient = codes @ gram - _products(rows, run.parts) + _noise(problem, xp, run, codes, run.codes_noise, awake=awake)
         second = _limited(problem, xp, rate, block_edge(gram), run.codes_edge)
         run.codes[of_codes] = _moved(xp, moving, codes, gradient, second.size)
         bound = xp.where(first.bound > second.bound, first.bound, second.bound)
     others = {"bound": bound, "clipped": first.is_clipped | second.is_clipped, "alignment": alignment}
+    others["relative_step"] = relative_step
     signals = {"loss": loss} | {name: xp.where(run.alive, value, xp.nan) for name, value in others.items()}
     return {name: xp.astype(xp.asarray(value), xp.float64) for name, value in signals.items()}
 
