@@ -102,8 +102,10 @@ class Fleet(Protocol[R]):
         ...
 
 
-def fleet(problem: Problem[Any]) -> Fleet[Any]:
+def fleet(problem: Problem[Any] | Fleet[Any]) -> Fleet[Any]:
     """The fleet of a problem: its own, `problem.fleet()`, where it has one, and else one that takes its runs one by one.
+
+    A fleet is its own fleet.
 
     >>> from surefoot.catalogue import problem
     >>> wines = fleet(problem("wine-mlp"))
@@ -111,8 +113,10 @@ def fleet(problem: Problem[Any]) -> Fleet[Any]:
     >>> signals["loss"].shape
     (3,)
     """
+    if hasattr(problem, "restart"):
+        return cast("Fleet[Any]", problem)
     own = getattr(problem, "fleet", None)
-    return OneByOne(problem) if own is None else cast("Fleet[Any]", own())
+    return OneByOne(cast("Problem[Any]", problem)) if own is None else cast("Fleet[Any]", own())
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,12 @@ def as_rates(rates: Any, runs: int) -> Any:
     rates = np.asarray(rates, np.float64) if isinstance(rates, (Sequence, int, float)) else rates
     if tuple(rates.shape) != (runs,):
         raise ValueError(f"rates must be a vector with one entry for each of {runs} runs, got the shape {tuple(rates.shape)}")
-    device = getattr(rates.device, "type", rates.device)
-    if device == "cpu" and not bool(((rates >= 0.0) & (rates < inf)).all()):
+    if on_host(rates) and not bool(((rates >= 0.0) & (rates < inf)).all()):
         wrong = next((place, rate) for place, rate in enumerate(rates.tolist()) if not 0.0 <= rate < inf)
         raise ValueError(f"rates must be finite and 0 or more, got {wrong[1]} for run {wrong[0]}")
     return rates
+
+
+def on_host(array: Any) -> bool:
+    """Whether looking at an array's numbers waits for no accelerator."""
+    return getattr(array.device, "type", array.device) == "cpu"

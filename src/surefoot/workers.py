@@ -60,7 +60,7 @@ def _in_one_pool(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     others = set(multiprocessing.active_children())
-    context.set_forkserver_preload(["surefoot.networks"])  # PyTorch is imported once, not once per worker.
+    context.set_forkserver_preload(["surefoot.networks", "surefoot.stacked"])  # PyTorch is imported once, not once per worker.
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
     futures: dict[Future[U], T] = {}
     is_interrupted = is_over = False

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable
 
-    from surefoot.stacked.fleet import Trainings
+    from surefoot.stacked.fleet import Part, Trainings
 
 
 class Asleep(NamedTuple):
@@ -21,27 +21,34 @@ class Asleep(NamedTuple):
 
     Attributes:
         places: Which runs.
-        rows: Copies of theirs from each matrix.
+        kept: Views of what belongs to a number of runs, the rows in them of those asleep, and copies of these.
     """
 
     places: Tensor
-    rows: list[Tensor]
+    kept: list[tuple[Tensor, Tensor, Tensor]]
 
     @classmethod
-    def of(cls, runs: Trainings, awake: Any) -> Asleep:
-        """All runs but those that are awake."""
-        places = torch.from_numpy(np.flatnonzero(~np.asarray(awake, bool))).to(runs.weights.device)
-        return cls(places, [matrix[places] for matrix in _matrices(runs)])
+    def of(cls, runs: Trainings, awake: Any, views: Callable[[Part], Iterable[Tensor]]) -> Asleep:
+        """All runs but those that are awake.
+
+        Args:
+            runs: All of them.
+            awake: One truth value per run.
+            views: All that changes in a part with a step, with one row per run.
+        """
+        places = torch.from_numpy(np.flatnonzero(~np.asarray(awake, bool))).to(runs.healthy.device)
+        kept = [(runs.healthy, places, runs.healthy[places])]
+        for part in runs.parts:
+            inside = places[(places >= part.first) & (places < part.first + part.runs)] - part.first
+            if len(inside):
+                kept += [(view, inside, view[inside]) for view in views(part)]
+        return cls(places, kept)
 
     def put_back(self, runs: Trainings) -> None:
         """Leave the runs as if there had been no step, with the batch that it used as their next one."""
-        for matrix, rows in zip(_matrices(runs), self.rows, strict=True):
-            matrix[self.places] = rows
+        for view, rows, copy in self.kept:
+            view[rows] = copy
         used, last = runs.place - 1, runs.ahead[-1, self.places].cpu().numpy()
         runs.ahead[used + 1 :, self.places] = runs.ahead[used:-1, self.places]
         for place, rows in zip(self.places.tolist(), last, strict=True):
             runs.orders[place].put_back(rows)
-
-
-def _matrices(runs: Trainings) -> list[Tensor]:
-    return [runs.weights, runs.buffers, *runs.memory, runs.steps, runs.healthy]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from surefoot.stacked.layers import Layer, Own, layer
+from surefoot.stacked.layers import Layer, MaxPool, Own, ReLU, layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from surefoot.stacked.layout import Block
+    from surefoot.stacked.engines import Block
 
 
 class Chain:
@@ -38,6 +38,8 @@ class Chain:
             parameters = [prefix + name for name, _ in module.named_parameters()]
             buffers = [prefix + name for name, buffer in module.named_buffers() if buffer.is_floating_point()]
             links.append((made, parameters, buffers))
+            if len(links) > 1 and isinstance(made, MaxPool) and isinstance(links[-2][0], ReLU):
+                links[-2:] = reversed(links[-2:])  # The same numbers, and fewer of them to take the positive part of.
         names = [name for _, parameters, _ in links for name in parameters]
         return cls(links) if links and names == [name for name, _ in model.named_parameters()] else None
 
@@ -75,11 +77,8 @@ class Chain:
         return cross_entropy(x, y.expand(block.runs, -1))[0]
 
     def _own(self, block: Block, parameters: list[str], buffers: list[str]) -> Own:
-        return Own(
-            [block.weights[name] for name in parameters],
-            [block.gradients[name] for name in parameters],
-            [block.buffers[name] for name in buffers],
-        )
+        weights, gradients = ([views[name] for name in parameters] for views in (block.weights, block.gradients))
+        return Own(weights, gradients, [block.buffers[name] for name in buffers])
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

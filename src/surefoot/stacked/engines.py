@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
-
-from surefoot.stacked.chain import Chain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from surefoot.stacked.layout import Block
-
 Kind = Literal["stacked", "traced"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that are worked on together: views by name, shape (runs, ...) each.
+
+    Attributes:
+        runs: How many they are.
+        weights, gradients: Parameters, in the precision of the products, and where their gradients are to go.
+        buffers: Running statistics, in float32.
+    """
+
+    runs: int
+    weights: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
 
 
 class Engine(Protocol):
@@ -27,8 +40,11 @@ class Engine(Protocol):
 
 
 def engine(model: nn.Module, kind: Kind | None = None) -> Engine:
-    """The engine for a model."""
+    """The engine for a model: the stacked one where it knows all layers, unless `kind` asks for the other."""
+    from surefoot.stacked.chain import Chain
+    from surefoot.stacked.traced import Traced
+
     chain = None if kind == "traced" else Chain.of(model)
-    if chain is None:
-        raise ValueError("no chain")
-    return chain
+    if chain is None and kind == "stacked":
+        raise ValueError("a stacked engine needs a chain of layers that it knows; leave the engine open, or take 'traced'")
+    return chain or Traced(model)

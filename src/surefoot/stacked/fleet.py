@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,50 +15,69 @@ from surefoot import checks
 from surefoot.fleet import as_pairs, as_rates, as_seeds
 from surefoot.stacked import engines, memory
 from surefoot.stacked.asleep import Asleep
-from surefoot.stacked.layout import Block, Layout
-from surefoot.stacked.optimizers import Stacked
+from surefoot.stacked.layout import Layout
+from surefoot.stacked.optimizers import Stacked, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from surefoot.batches import Batches
     from surefoot.networks import Network, Training
 
 _LARGEST_RATE = 1e30
-_LARGEST_ORDER = 2**25
-"""How many numbers of rows are drawn ahead at most, over all runs."""
+_LARGEST_ORDER = 2**23
 _EXAMPLES_AT_ONCE = 128
+_UNRECORDED = 3
+"""Steps on a GPU before one is recorded: libraries set themselves up in the first."""
 
 Precision = Literal["float32", "bfloat16"]
 
 
-class Part(NamedTuple):
-    """Some neighbouring runs that are worked on together: views of all that belongs to them."""
+@dataclass
+class Part:
+    """Neighbouring runs that are worked on together.
 
-    block: Block
-    low: Tensor | None
+    Attributes:
+        first, runs: Which runs: the number of the first, and how many.
+        weights, buffers: Parameters and running statistics, as `surefoot.stacked.layout.Layout` has them; float32.
+        memory: What the optimizer remembers, each like `weights`.
+        steps: Steps made by each run, shape (runs,), float64.
+    """
+
+    first: int
+    runs: int
     weights: Tensor
-    gradient: Tensor
+    buffers: Tensor
     memory: list[Tensor]
     steps: Tensor
-    rates: Tensor
-    rows: Tensor
-    losses: Tensor
+    desk: Any = field(default=None, repr=False)
+
+    @property
+    def where(self) -> slice:
+        """Its runs among all."""
+        return slice(self.first, self.first + self.runs)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What is needed while a part is worked on: views of it, and room for gradients."""
+
+    block: engines.Block
+    low: Tensor | None
+    low_gradient: Tensor | None
+    step: Step
 
 
 @dataclass
 class Trainings:
-    """Networks on their way, stacked: what `NetworkFleet.step` changes. It can be copied and pickled.
+    """Networks on their way: what `NetworkFleet.step` changes. It can be copied and pickled.
 
     Attributes:
         orders: Where each run's batches come from.
         ahead: Rows of the next batches, shape (batches, runs, examples).
         place: Which of them comes next.
-        weights: The parameters of every run in a row of its own, shape (runs, parameters), float32.
-        buffers: Running statistics likewise.
-        memory: What the optimizer remembers, each of the shape of `weights`.
-        steps: Steps made by each run, shape (runs, 1).
-        rates: The rates of the step that is made, shape (runs, 1).
+        parts: The networks.
+        rates: The rates of the step that is made, shape (runs,).
         rows: The rows of its batches, shape (runs, examples).
         losses: The losses before it, shape (runs,).
         healthy: Whether a run's losses were finite so far, shape (runs,).
@@ -67,39 +86,42 @@ class Trainings:
     orders: list[Batches]
     ahead: Tensor
     place: int
-    weights: Tensor
-    buffers: Tensor
-    memory: list[Tensor]
-    steps: Tensor
+    parts: list[Part]
     rates: Tensor
     rows: Tensor
     losses: Tensor
     healthy: Tensor
-    parts: list[Part] = field(default_factory=list, repr=False)
-    replay: Any = field(default=None, repr=False)
+    replay: Any = field(default=0, repr=False)
 
     def __len__(self) -> int:
         return len(self.orders)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "parts": [], "replay": None}  # Views and recordings belong to this object's own tensors.
+        # Views and recordings belong to these very tensors.
+        parts = [Part(**{**part.__dict__, "desk": None}) for part in self.parts]
+        return {**self.__dict__, "parts": parts, "replay": 0}
 
 
 @dataclass(frozen=True)
 class NetworkFleet:
-    """A network of which many trainings advance together, each exactly as `surefoot.networks.Network` trains it alone.
+    """A network of which many trainings advance together, each as `surefoot.networks.Network` trains it alone.
 
-    Exactly means to rounding: the same initial parameters, the same order of batches, the same formulas in another order of
-    sums.
+    The same initial parameters, the same order of batches, the same formulas; sums are taken in another order, so figures agree
+    to rounding, not to the last bit.
 
     Attributes:
         network: The problem.
         device: Where all of it lives, such as `"cpu"` or `"cuda"`.
-        precision: Of the products: `"float32"` or `"bfloat16"`. Parameters, gradients' sums and losses stay in float32.
-        engine: `"stacked"` for layers by hand, `"traced"` for any module through `torch.func`; the faster one where both are
-            possible if None.
-        compile: Whether PyTorch's compiler is to fuse each step; it takes long to begin.
-        at_once: How many runs are worked on together; as many as fit into a processor's cache, or a device, if None.
+        precision: Of the products: `"float32"` or `"bfloat16"`. Parameters, what the optimizer remembers and losses stay in
+            float32.
+        engine: `"stacked"` for layers by hand, `"traced"` for any module through `torch.func`; if None, the first where it
+            knows all layers.
+        compile: Whether PyTorch's compiler is to fuse the operations of a step; it takes long to begin.
+        at_once: How many runs are worked on together; if None, as many as fit into a processor's cache, or a device's memory.
+        capacity: Bytes of memory that the fleet may take; if None, what is free.
+
+    Raises:
+        ValueError: A setting is outside its range, or the optimizer has settings that a fleet does not know.
     """
 
     network: Network
@@ -108,14 +130,16 @@ class NetworkFleet:
     engine: engines.Kind | None = None
     compile: bool = False
     at_once: int | None = None
+    capacity: int | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("precision", self.precision, ("float32", "bfloat16"))
         if self.engine is not None:
             checks.one_of("engine", self.engine, ("stacked", "traced"))
-        if self.at_once is not None:
-            checks.whole("at_once", self.at_once, low=1)
-        self._optimizer  # noqa: B018 - what cannot be stacked is refused here.
+        for name in ("at_once", "capacity"):
+            if getattr(self, name) is not None:
+                checks.whole(name, getattr(self, name), low=1)
+        _ = self._optimizer  # Settings that cannot be stacked are refused here.
 
     @property
     def name(self) -> str:
@@ -143,68 +167,65 @@ class NetworkFleet:
         return self.network.revision
 
     def init(self, seeds: Sequence[int]) -> Trainings:
-        """One training per seed, with the initial parameters and the order of batches of `Network.init(seed)`."""
+        """One training per seed, with the initial parameters and the order of batches of `Network.init(seed)`.
+
+        Raises:
+            ValueError: There are no seeds.
+            MemoryError: The parameters of so many runs do not fit.
+        """
         seeds = as_seeds(seeds)
-        alone: dict[int, tuple[Tensor, Tensor, Training]] = {}
-        for seed in seeds:
-            if seed not in alone:
-                run = self.network.init(seed)
-                alone[seed] = (*self._rows(run), run)
-        runs, like = len(seeds), {"device": self.device}
-        weights, buffers = (torch.stack([alone[seed][place] for seed in seeds]).to(**like) for place in (0, 1))
-        orders = [alone[seed][2].batches.copy() for seed in seeds]
+        alone = {seed: self.network.init(seed) for seed in sorted(set(seeds))}
+        orders, runs = [alone[seed].batches.copy() for seed in seeds], len(seeds)
+        size = self.at_once or memory.at_once(self, runs)
+        parts = [self._part(first, [alone[seed] for seed in seeds[first : first + size]]) for first in range(0, runs, size)]
+        rows = torch.zeros(runs, orders[0].size, dtype=torch.long, device=self.device)
+        vector = torch.zeros(runs, device=self.device)
         return Trainings(
-            orders=orders,
-            ahead=torch.empty(0, runs, orders[0].size, dtype=torch.long, **like),
-            place=0,
-            weights=weights,
-            buffers=buffers,
-            memory=[torch.zeros_like(weights) for _ in range(self._optimizer.memories)],
-            steps=torch.zeros(runs, 1, dtype=torch.float64, **like),
-            rates=torch.zeros(runs, 1, **like),
-            rows=torch.zeros(runs, orders[0].size, dtype=torch.long, **like),
-            losses=torch.zeros(runs, **like),
-            healthy=torch.ones(runs, dtype=torch.bool, **like),
+            orders, rows[None][:0], 0, parts, vector.clone(), rows, vector, torch.ones_like(vector, dtype=torch.bool)
         )
 
     def step(self, runs: Trainings, rates: Any, awake: Any = None) -> tuple[Trainings, Mapping[str, Any]]:
         """One optimizer step of every run that is awake, at its own rate; the loss is its batch's before the step."""
         rates = as_rates(rates, len(runs))
         rates = torch.from_numpy(rates) if isinstance(rates, np.ndarray) else rates
-        runs.rates[:, 0] = rates.clamp(max=_LARGEST_RATE)
+        runs.rates.copy_(rates.clamp(max=_LARGEST_RATE))
         if runs.place == len(runs.ahead):
             self._draw(runs)
         runs.rows.copy_(runs.ahead[runs.place])
         runs.place += 1
-        asleep = None if awake is None else Asleep.of(runs, awake)
+        asleep = None if awake is None else Asleep.of(runs, awake, self._views)
         with torch.no_grad():
-            self._advance(runs)
+            self._go(runs)
             losses = torch.where(runs.healthy, runs.losses, nan).double()
             runs.healthy &= losses.isfinite()
         if asleep is not None:
             asleep.put_back(runs)
-        return runs, {"loss": self._shown(losses)}
+        return runs, {"loss": _shown(losses)}
 
     def held_out(self, runs: Trainings) -> Any:
         """The mean cross-entropy of the held-out examples for every run; it leaves the runs as they are."""
         _, (x, y) = self._tables
         total = torch.zeros(len(runs), dtype=torch.float64, device=self.device)
         with torch.no_grad():
-            for part, where in zip(self._parts(runs), self._spans(len(runs)), strict=True):
-                _lower(part)
-                for chunk in (slice(start, start + _EXAMPLES_AT_ONCE) for start in range(0, len(x), _EXAMPLES_AT_ONCE)):
-                    total[where] += self._engine.judge(part.block, x[chunk], y[chunk]).double() * len(x[chunk])
-        return self._shown(torch.where(runs.healthy, total / len(x), nan))
+            for part in runs.parts:
+                block = self._desk(runs, part).block
+                for first in range(0, len(x), _EXAMPLES_AT_ONCE):
+                    some = slice(first, first + _EXAMPLES_AT_ONCE)
+                    total[part.where] += self._engine.judge(block, x[some], y[some]).double() * len(x[some])
+        return _shown(torch.where(runs.healthy, total / len(x), nan))
 
     def restart(self, runs: Trainings, places: Sequence[int], seeds: Sequence[int]) -> Trainings:
         """The runs, those at these places begun afresh from these seeds."""
         for place, seed in zip(*as_pairs(places, seeds), strict=True):
             run = self.network.init(seed)
-            weights, buffers = self._rows(run)
-            runs.weights[place], runs.buffers[place], runs.orders[place] = weights, buffers, run.batches
-            for tensor in (*runs.memory, runs.steps):
-                tensor[place] = 0.0
-            runs.healthy[place] = True
+            part = next(part for part in runs.parts if place < part.first + part.runs)
+            at = place - part.first
+            for layout, vector, named in zip(self._layouts, (part.weights, part.buffers), _tensors(run), strict=True):
+                for view, fresh in zip(layout.views(vector, part.runs).values(), layout.pick(named), strict=True):
+                    view[at] = fresh
+            for view in (view for vector in part.memory for view in self._layouts[0].views(vector, part.runs).values()):
+                view[at] = 0.0
+            part.steps[at], runs.healthy[place], runs.orders[place] = 0.0, True, run.batches
             if left := len(runs.ahead) - runs.place:
                 runs.ahead[runs.place :, place] = torch.from_numpy(run.batches.take(left))
         return runs
@@ -220,6 +241,10 @@ class NetworkFleet:
         return engines.engine(self.network.model(), self.engine)
 
     @cached_property
+    def _learn(self) -> Callable[[engines.Block, Tensor, Tensor], Tensor]:
+        return torch.compile(self._engine.learn, dynamic=False) if self.compile else self._engine.learn
+
+    @cached_property
     def _layouts(self) -> tuple[Layout, Layout]:
         model = self.network.model()
         return Layout.of(model.named_parameters()), Layout.of(model.named_buffers())
@@ -227,15 +252,46 @@ class NetworkFleet:
     @cached_property
     def _tables(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Inputs and labels, to train on and held out, where they are needed."""
-        split = self.network.data()
-        x, y, held_out_x, held_out_y = (torch.from_numpy(array).to(self.device) for array in split)
+        x, y, held_out_x, held_out_y = (torch.from_numpy(array).to(self.device) for array in self.network.data())
         kind = getattr(torch, self.precision)
         x, held_out_x = (table.to(kind) if table.is_floating_point() else table for table in (x, held_out_x))
-        return (x.contiguous(), y.long()), (held_out_x, held_out_y.long())
+        return (x.contiguous(), y.long()), (held_out_x.contiguous(), held_out_y.long())
 
-    def _rows(self, run: Training) -> tuple[Tensor, Tensor]:
+    def _part(self, first: int, runs: Sequence[Training]) -> Part:
+        named = zip(*(_tensors(run) for run in runs), strict=True)
+        weights, buffers = (
+            layout.stack([layout.pick(tensors) for tensors in models], self.device)
+            for layout, models in zip(self._layouts, named, strict=True)
+        )
+        remembered = [torch.zeros_like(weights) for _ in range(self._optimizer.memories)]
+        steps = torch.zeros(len(runs), dtype=torch.float64, device=self.device)
+        return Part(first, len(runs), weights, buffers, remembered, steps)
+
+    def _views(self, part: Part) -> Iterator[Tensor]:
+        """All that changes in a part with a step, with one row per run."""
         weights, buffers = self._layouts
-        return weights.row(run.model.named_parameters()), buffers.row(run.model.named_buffers())
+        for layout, vector in [(buffers, part.buffers), *((weights, vector) for vector in (part.weights, *part.memory))]:
+            yield from layout.views(vector, part.runs).values()
+        yield part.steps
+
+    def _desk(self, runs: Trainings, part: Part) -> Desk:
+        """The desk of a part, with its parameters as they are now."""
+        if part.desk is None:
+            weights, buffers = self._layouts
+            kind = getattr(torch, self.precision)
+            is_low = kind != part.weights.dtype
+            low, low_gradient = (torch.empty_like(part.weights, dtype=kind) if is_low else None for _ in range(2))
+            gradient = torch.empty_like(part.weights)
+            pairs = (part.weights, low), (gradient, low_gradient)
+            views = [weights.views(full if less is None else less, part.runs) for full, less in pairs]
+            shapes = [tuple(view.shape) for view in views[0].values()]
+            step = Step(part.weights, gradient, part.memory, runs.rates[part.where], part.steps, shapes)
+            block = engines.Block(part.runs, *views, buffers.views(part.buffers, part.runs))
+            part.desk = Desk(block, low, low_gradient, step)
+        desk: Desk = part.desk
+        if desk.low is not None:
+            desk.low.copy_(part.weights)
+        return desk
 
     def _draw(self, runs: Trainings) -> None:
         """The rows of the next batches, for about an epoch at a time."""
@@ -244,47 +300,40 @@ class NetworkFleet:
         runs.ahead = torch.from_numpy(np.stack([order.take(count) for order in runs.orders], 1)).to(self.device)
         runs.place = 0
 
-    def _spans(self, runs: int) -> list[slice]:
-        size = self.at_once or memory.at_once(self, runs)
-        return [slice(start, min(start + size, runs)) for start in range(0, runs, size)]
-
-    def _parts(self, runs: Trainings) -> list[Part]:
-        if not runs.parts:
-            runs.parts = [self._part(runs, where) for where in self._spans(len(runs))]
-        return runs.parts
-
-    def _part(self, runs: Trainings, where: slice) -> Part:
-        weights, buffers = runs.weights[where], runs.buffers[where]
-        kind = getattr(torch, self.precision)
-        low = None if kind == weights.dtype else torch.empty_like(weights, dtype=kind)
-        gradient = torch.empty_like(weights, dtype=kind)
-        shapes, others = self._layouts
-        views = (shapes.views(weights if low is None else low), shapes.views(gradient), others.views(buffers))
-        return Part(
-            Block(len(weights), *views),
-            low,
-            weights,
-            gradient,
-            [tensor[where] for tensor in runs.memory],
-            *(tensor[where] for tensor in (runs.steps, runs.rates, runs.rows, runs.losses)),
-        )
+    def _go(self, runs: Trainings) -> None:
+        """The step, on a GPU recorded once and replayed from then on: its calls cost more than small networks' arithmetic."""
+        if torch.device(self.device).type != "cuda":
+            self._advance(runs)
+        elif isinstance(runs.replay, int) and runs.replay < _UNRECORDED:
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                self._advance(runs)
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            runs.replay += 1
+        else:
+            if isinstance(runs.replay, int):
+                runs.replay = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(runs.replay):
+                    self._advance(runs)  # Recorded, not done.
+            runs.replay.replay()
 
     def _advance(self, runs: Trainings) -> None:
         """The step itself: nothing here looks at a number, so that a device is never waited for."""
         (table, labels), _ = self._tables
-        for part in self._parts(runs):
+        for part in runs.parts:
+            desk, rows = self._desk(runs, part), runs.rows[part.where]
+            x, y = (source.index_select(0, rows.flatten()).view(*rows.shape, *source.shape[1:]) for source in (table, labels))
             part.steps.add_(1.0)
-            _lower(part)
-            rows = part.rows.flatten()
-            x = table.index_select(0, rows).view(*part.rows.shape, *table.shape[1:])
-            y = labels.index_select(0, rows).view(*part.rows.shape, *labels.shape[1:])
-            part.losses.copy_(self._engine.learn(part.block, x, y))
-            self._optimizer.step(part.weights, part.gradient.float(), part.memory, part.rates, part.steps)
-
-    def _shown(self, vector: Tensor) -> Any:
-        return vector.numpy() if vector.device.type == "cpu" else vector
+            runs.losses[part.where] = self._learn(desk.block, x, y)
+            if desk.low_gradient is not None:
+                desk.step.gradient.copy_(desk.low_gradient)
+            self._optimizer.step(desk.step)
 
 
-def _lower(part: Part) -> None:
-    if part.low is not None:
-        part.low.copy_(part.weights)
+def _tensors(run: Training) -> tuple[Any, Any]:
+    return list(run.model.named_parameters()), list(run.model.named_buffers())
+
+
+def _shown(vector: Tensor) -> Any:
+    return vector.numpy() if vector.device.type == "cpu" else vector

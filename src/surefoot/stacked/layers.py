@@ -148,7 +148,7 @@ class MaxPool:
 
     def forward(self, own: Own, x: Tensor, training: bool) -> tuple[Tensor, Any]:  # noqa: ARG002
         """The largest of each window."""
-        first, *others = (x[place] for place in self._places())
+        first, *others = (x[place] for place in self._places(x))
         y = first
         for other in others:
             y = torch.maximum(y, other)
@@ -157,16 +157,18 @@ class MaxPool:
     def backward(self, own: Own, saved: Any, dy: Tensor, wanted: bool) -> Tensor | None:  # noqa: ARG002
         """All of it to the first that is the largest."""
         x, y = saved
-        dx = torch.empty_like(x)
-        for place in self._places():
-            hit = x[place] == y
-            torch.mul(dy, hit, out=dx[place])
-            dy = dy.masked_fill_(hit, 0.0)
+        dx = torch.zeros_like(x)
+        hit = torch.empty_like(y)
+        for place in self._places(x):
+            torch.eq(x[place], y, out=hit)  # As 0.0 and 1.0: truth values were measured to take four times as long.
+            dy = dy.sub_(torch.mul(dy, hit, out=dx[place]))
         return dx
 
-    def _places(self) -> Iterator[tuple[slice, ...]]:
+    def _places(self, x: Tensor) -> Iterator[tuple[slice, ...]]:
+        """Every place in a window, in all the windows that are whole."""
+        height, width = (size // self.size * self.size for size in x.shape[2:4])
         for i, j in product(range(self.size), repeat=2):
-            yield slice(None), slice(None), slice(i, None, self.size), slice(j, None, self.size)
+            yield slice(None), slice(None), slice(i, height, self.size), slice(j, width, self.size)
 
 
 class BatchNorm:

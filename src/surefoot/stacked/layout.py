@@ -1,4 +1,4 @@
-"""Where the parameters of a model stand in one long row, so that many models are a matrix."""
+"""Where the parameters of many models stand in one long vector."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and shapes, in the order in which they stand in a row.
+    """Names and shapes of what a model has. Many models stand parameter by parameter, and in each run by run.
+
+    So the parameters of one layer are one contiguous array, which batched products can write into, and all of them together
+    are another, on which an optimizer spends few operations.
 
     Attributes:
         shapes: By name, the shape of each parameter (or of each buffer that holds fractions).
@@ -30,35 +33,19 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """How many numbers there are in a row."""
+        """How many numbers one run has."""
         return sum(map(prod, self.shapes.values()))
 
-    def row(self, named: Iterable[tuple[str, Tensor]]) -> Tensor:
-        """All of it, one behind another, in float32."""
-        tensors = [tensor.detach().float().flatten() for name, tensor in named if name in self.shapes]
-        return torch.cat(tensors) if tensors else torch.empty(0)
+    def pick(self, named: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+        """One model's tensors in the order of the layout."""
+        return [tensor.detach() for name, tensor in named if name in self.shapes]
 
-    def views(self, matrix: Tensor) -> dict[str, Tensor]:
-        """By name, what stands in a matrix of rows, shape (runs, ...); changing one changes the other."""
-        found, start = {}, 0
-        for name, shape in self.shapes.items():
-            found[name] = matrix[:, start : start + prod(shape)].unflatten(1, shape or (1,))
-            found[name] = found[name] if shape else found[name].squeeze(1)
-            start += prod(shape)
-        return found
+    def stack(self, models: Sequence[list[Tensor]], device: str) -> Tensor:
+        """The vector of many models' picks, in float32."""
+        columns = [torch.stack(column).flatten().float() for column in zip(*models, strict=True)]
+        return torch.cat(columns).to(device) if columns else torch.empty(0, device=device)
 
-
-@dataclass(frozen=True)
-class Block:
-    """Some neighbouring runs: views by name, shape (runs, ...) each, as an engine takes them.
-
-    Attributes:
-        runs: How many they are.
-        weights, gradients: Parameters, in the precision of the products, and where their gradients are to go.
-        buffers: Running statistics, in float32.
-    """
-
-    runs: int
-    weights: dict[str, Tensor]
-    gradients: dict[str, Tensor]
-    buffers: dict[str, Tensor]
+    def views(self, vector: Tensor, runs: int) -> dict[str, Tensor]:
+        """By name, what stands in a vector, shape (runs, ...); changing one changes the other."""
+        pieces = vector.split([runs * prod(shape) for shape in self.shapes.values()])
+        return {name: piece.view(runs, *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}

@@ -1,4 +1,97 @@
-"""How many runs are worked on at once."""
+"""How much memory a run takes, and how many runs are worked on at once."""
+
 from __future__ import annotations
-def at_once(fleet, runs):
-    return runs
+
+import os
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from surefoot.stacked.fleet import NetworkFleet
+
+CACHE = 8 * 2**20
+"""Bytes that a part may take on a CPU. Measured: with less, calls cost more than arithmetic; with more, it waits for memory."""
+_SPARE = 0.9
+
+
+class PerRun(NamedTuple):
+    """Bytes of memory that one run takes.
+
+    Attributes:
+        kept: Parameters, running statistics, what the optimizer remembers, and the order of the batches.
+        working: Gradients, and an estimate of what is there between forwards and backwards, only while it is worked on.
+    """
+
+    kept: int
+    working: int
+
+
+def per_run(fleet: NetworkFleet) -> PerRun:
+    """The bytes that one run takes.
+
+    What is there between forwards and backwards is counted as three times what autograd would save for one batch: as much
+    again for gradients, and for the patches of convolutions.
+    """
+    run = fleet.network.init(0)
+    weights, buffers = (layout.size for layout in fleet._layouts)  # noqa: SLF001 - the fleet's other half
+    order = 8 * run.batches.rows
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in run.model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run.model(torch.from_numpy(fleet.network.data().train_x[: run.batches.size]))
+    between = sum(size for pointer, size in saved.items() if pointer not in own)
+    memories = fleet._optimizer.memories  # noqa: SLF001
+    return PerRun(4 * (weights * (1 + memories) + buffers) + order, 4 * weights + 3 * between)
+
+
+def at_once(fleet: NetworkFleet, runs: int) -> int:
+    """How many of so many runs are worked on together: those that fit into a cache, and into memory in any case.
+
+    Raises:
+        MemoryError: What has to be kept of so many runs does not fit.
+    """
+    kept, working = per_run(fleet)
+    room = int(_SPARE * (fleet.capacity or free(fleet.device)))
+    if runs * kept + working > room:
+        most = max(0, (room - working) // kept)
+        raise MemoryError(
+            f"{runs} runs of {fleet.name} must find {_size(runs * kept + working)} of memory, and there are {_size(room)} "
+            f"on {fleet.device} (train at most {most} at once)"
+        )
+    together = min(runs, (room - runs * kept) // working)
+    if together < runs:
+        warnings.warn(
+            f"{runs} runs of {fleet.name} do not fit on {fleet.device} at once: worked on {together} by {together}",
+            stacklevel=4,
+        )
+    if torch.device(fleet.device).type == "cpu":
+        together = min(together, max(1, CACHE // (kept + working)))
+    parts = -(-runs // together)
+    return -(-runs // parts)
+
+
+def free(device: str) -> int:
+    """Bytes of memory that are free there."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Not every system says.
+        return 2**63 - 1
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024.0:  # noqa: PLR2004 - the unit's own size
+            return f"{count:.0f} {unit}"
+        count /= 1024.0
+    return f"{count:.1f} GiB"

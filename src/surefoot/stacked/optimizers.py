@@ -1,50 +1,85 @@
 """PyTorch's optimizers for many runs at once, each with a rate and a count of steps of its own.
 
-All parameters of a run stand in one row of a matrix (runs, parameters), so that a step is a handful of operations, however many
-layers there are. The formulas, and the order of their operations, are those of `torch.optim`.
+What is the same for all runs is done on one long vector of all parameters; only what depends on a run's rate or count goes
+parameter by parameter. The formulas are those of `torch.optim`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn, optim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
-def _sgd(given: Mapping[str, Any], weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, _: Tensor) -> None:
-    if given["momentum"]:
-        gradient = torch.add(gradient, memory[0], alpha=given["momentum"], out=memory[0])
-    weights.addcmul_(gradient, rates, value=-1.0)
+class Step(NamedTuple):
+    """What an optimizer step is made of.
+
+    Attributes:
+        weights, gradient: All parameters and their gradients, shape (numbers,); the gradient may be overwritten.
+        memory: What is remembered, each of the same shape, zeros before the first step.
+        rates: One per run, shape (runs,), float32.
+        counts: How many steps each run will have made after this one, shape (runs,), float64.
+        shapes: The shapes (runs, ...) of the parameters that stand in the vectors, one after another.
+    """
+
+    weights: Tensor
+    gradient: Tensor
+    memory: list[Tensor]
+    rates: Tensor
+    counts: Tensor
+    shapes: list[tuple[int, ...]]
+
+    def by_run(self, *vectors: Tensor) -> Iterator[list[Tensor]]:
+        """Parameter by parameter: some of the long vectors in their shapes (runs, numbers)."""
+        sizes = [torch.Size(shape).numel() for shape in self.shapes]
+        for pieces in zip(*(vector.split(sizes) for vector in vectors), strict=True):
+            yield [piece.view(len(self.rates), -1) for piece in pieces]
+
+    def move(self, direction: Tensor, rates: Tensor) -> None:
+        """Go against a direction, each run by its own rate."""
+        for weights, way in self.by_run(self.weights, direction):
+            weights.addcmul_(way, rates.unsqueeze(1), value=-1.0)
 
 
-def _adam(given: Mapping[str, Any], weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, steps: Tensor) -> None:
-    first, second = given["betas"]
-    memory[0].lerp_(gradient, 1.0 - first)
-    memory[1].mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
-    length = (1.0 - first**steps).float()
-    spread = memory[1].sqrt().div_((1.0 - second**steps).sqrt().float()).add_(given["eps"])
-    weights.sub_(torch.div(memory[0], spread, out=spread).mul_(rates / length))
+def _sgd(step: Step, momentum: float, **_: Any) -> None:
+    direction = step.gradient
+    if momentum:
+        direction = torch.add(step.gradient, step.memory[0], alpha=momentum, out=step.memory[0])
+    step.move(direction, step.rates)
 
 
-def _adamw(given: Mapping[str, Any], weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, steps: Tensor) -> None:
-    weights.mul_(1.0 - rates * given["weight_decay"])
-    _adam(given, weights, gradient, memory, rates, steps)
+def _adam(step: Step, betas: tuple[float, float], eps: float, **_: Any) -> None:
+    mean, square = step.memory
+    mean.lerp_(step.gradient, 1.0 - betas[0])
+    square.mul_(betas[1]).addcmul_(step.gradient, step.gradient, value=1.0 - betas[1])
+    spread = torch.sqrt(square, out=step.gradient)
+    # Both corrections belong to the runs: m / (1 - a^t) / (sqrt(v / (1 - b^t)) + eps), with sqrt(1 - b^t) taken out.
+    root = (1.0 - betas[1] ** step.counts).sqrt()
+    for (piece,) in step.by_run(spread):
+        piece.add_((eps * root).float().unsqueeze(1))
+    step.move(torch.div(mean, spread, out=spread), (step.rates * root / (1.0 - betas[0] ** step.counts)).float())
 
 
-def _rmsprop(given: Mapping[str, Any], weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, _: Tensor) -> None:
-    memory[0].mul_(given["alpha"]).addcmul_(gradient, gradient, value=1.0 - given["alpha"])
-    spread = memory[0].sqrt().add_(given["eps"])
-    weights.sub_(torch.div(gradient, spread, out=spread).mul_(rates))
+def _adamw(step: Step, weight_decay: float, **settings: Any) -> None:
+    for (weights,) in step.by_run(step.weights):
+        weights.mul_((1.0 - step.rates * weight_decay).unsqueeze(1))
+    _adam(step, **settings)
 
 
-def _adagrad(given: Mapping[str, Any], weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, _: Tensor) -> None:
-    memory[0].addcmul_(gradient, gradient)
-    spread = memory[0].sqrt().add_(given["eps"])
-    weights.sub_(torch.div(gradient, spread, out=spread).mul_(rates))
+def _rmsprop(step: Step, alpha: float, eps: float, **_: Any) -> None:
+    step.memory[0].mul_(alpha).addcmul_(step.gradient, step.gradient, value=1.0 - alpha)
+    spread = step.memory[0].sqrt().add_(eps)
+    step.move(torch.div(step.gradient, spread, out=spread), step.rates)
+
+
+def _adagrad(step: Step, eps: float, **_: Any) -> None:
+    step.memory[0].addcmul_(step.gradient, step.gradient)
+    spread = step.memory[0].sqrt().add_(eps)
+    step.move(torch.div(step.gradient, spread, out=spread), step.rates)
 
 
 _FORMULAS: dict[type[optim.Optimizer], tuple[Callable[..., None], int, frozenset[str]]] = {
@@ -58,7 +93,7 @@ _FORMULAS: dict[type[optim.Optimizer], tuple[Callable[..., None], int, frozenset
 
 
 class Stacked:
-    """One of `torch.optim`'s optimizers, for a matrix of parameters with one run a row.
+    """One of `torch.optim`'s optimizers, for the parameters of many runs.
 
     Args:
         make: What makes the optimizer for one run, settings and all.
@@ -69,24 +104,16 @@ class Stacked:
 
     def __init__(self, make: Callable[..., optim.Optimizer]) -> None:
         one = make([nn.Parameter(torch.zeros(1))], lr=0.0)
-        formula = _FORMULAS.get(type(one))
-        if formula is None:
+        if type(one) not in _FORMULAS:
             names = ", ".join(kind.__name__ for kind in _FORMULAS)
             raise ValueError(f"the optimizer of a fleet must be one of {names}, got {type(one).__name__}")
-        self._formula, self.memories, known = formula
-        self._settings = one.defaults
-        usual = type(one)([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
+        self._formula, self.memories, known = _FORMULAS[type(one)]
+        usual: Mapping[str, Any] = type(one)([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
         for name, value in one.defaults.items():
             if name not in known | {"lr"} and value != usual[name]:
                 raise ValueError(f"{type(one).__name__} of a fleet must leave {name} at {usual[name]}, got {value}")
+        self._settings = {name: one.defaults[name] for name in known}
 
-    def step(self, weights: Tensor, gradient: Tensor, memory: list[Tensor], rates: Tensor, steps: Tensor) -> None:
-        """One step in place.
-
-        Args:
-            weights, gradient: Shape (runs, parameters).
-            memory: As many more of this shape as `memories` says, zeros before the first step.
-            rates: Shape (runs, 1).
-            steps: How many steps there will have been after this one; shape (runs, 1), float64.
-        """
-        self._formula(self._settings, weights, gradient, memory, rates, steps)
+    def step(self, step: Step) -> None:
+        """One step in place."""
+        self._formula(step, **self._settings)
