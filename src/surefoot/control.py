@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Control:
     """
 
     features: Features = Features()  # noqa: RUF009 - it is frozen
-    schedule: Policy[Any] = field(default_factory=Constant)
+    schedule: Policy[Any] = Constant()  # noqa: RUF009 - so is this
     steps: int | None = None
     first: tuple[int, ...] = ()
     rise: float = 2.0
