@@ -21,6 +21,7 @@ PROBLEMS = {
     "nmf-noise": lambda: random_factorisations(noise=0.3, batch_size=None),
     "sgd": lambda: network("wine-mlp"),
     "adamw": lambda: network("wine-mlp", "adamw", batch_size=100),
+    "watched": lambda: network("wine-mlp", "adam").fleet(gradients=True, at_once=2),
     "batch-norm": lambda: network("wine-mlp", model=normalised),
 }
 every_fleet = pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
@@ -32,13 +33,13 @@ def normalised():
 
 
 def losses(problem, seeds, awake):
-    """The losses of those steps that each run makes, and its held-out loss at the end."""
+    """What is measured in those steps that each run makes, and its held-out loss at the end."""
     made = fleet(problem)
     runs, seen, rates = made.init(seeds), [[] for _ in seeds], np.full(len(seeds), made.base)
     for some in awake:
         runs, signals = made.step(runs, rates, None if all(some) else np.array(some))
         for place in np.flatnonzero(some):
-            seen[place].append(float(signals["loss"][place]))
+            seen[place].append([float(signal[place]) for signal in signals.values()])
     return [[*own, last] for own, last in zip(seen, made.held_out(runs).tolist(), strict=True)]
 
 
@@ -70,6 +71,6 @@ def test_a_run_can_begin_afresh_between_naps(make):
     for _ in range(5):
         runs, _ = made.step(runs, rates, awake)
     runs = made.restart(runs, [0], [6])
-    later = [made.step(runs, rates)[1]["loss"].tolist() for _ in range(STEPS)]
+    later = [np.transpose(list(made.step(runs, rates)[1].values())).tolist() for _ in range(STEPS)]
     fresh = losses(make(), [6, 4], [[True] * 2] * STEPS)
     assert [list(own) for own in zip(*later, strict=True)] == [own[:-1] for own in fresh]

@@ -416,6 +416,14 @@ def test_every_feature_moves_in_a_factorisation():
     assert names[np.ptp(seen, axis=0) == 0.0].tolist() == ["limited"]
 
 
+def test_a_network_can_be_asked_for_its_gradients():
+    fleet = networks(["wine-mlp"])[0].fleet(gradients=True)
+    seen = np.array([step[0] for step in episode(TrainingEnv(fleet, tier="gradient", start=(1.0, 1.0)), choices(30))])
+    names = list(Features(tier="gradient").names)
+    assert np.ptp(seen[:, names.index("alignment")]) > 0.0
+    assert np.ptp(seen[:, names.index("reach")]) > 0.0
+
+
 def test_features_of_the_default_environment_are_documented():
     from surefoot.gym import NMFEnv
 

@@ -253,7 +253,7 @@ class NMFEnv(TrainingEnv):
 
     ## Observation Space
 
-    `Box` of these entries, float32, in this order; those below the line only on request.
+    `Box` of these entries, float32, in this order; the last three only on request.
 
     | entry | what it is | low | high |
     |---|---|---|---|
@@ -328,8 +328,16 @@ class NetworkEnv(TrainingEnv):
 
     ## Observation Space
 
-    `Box` of the features that `NMFEnv` has in its table, with the bounds given there, float32. A network has no stability
-    bound to be seen.
+    `Box`, float32, of the entries that `NMFEnv` describes:
+
+    | entries | low | high |
+    |---|---|---|
+    | `progress` | -1 | 1 |
+    | `limited` | 0 | 1 |
+    | `level`, `jump`, `short`, `long`, `trend`, `noise`, `scale`, `change` | -4 | 4 |
+    | `quiet` | -1 | 4 |
+    | `alignment` (`tier="gradient"`) | -2 | 2 |
+    | `reach` (`tier="gradient"`) | -4 | 4 |
 
     ## Rewards
 

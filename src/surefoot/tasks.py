@@ -50,7 +50,8 @@ def tasks(
         budget: Whether that length is known, and the part of it that is used up in view.
         window: Optimizer steps from one decision to the next, 1 or more.
         first: Lengths of the first windows where they differ.
-        tier: What is in view: "loss", or "gradient" for problems that measure `alignment` and `relative_step`.
+        tier: What is in view: "loss", or "gradient" for problems that measure `alignment` and `relative_step`: factorisations
+            do, and fleets of networks if asked to, `network(...).fleet(gradients=True)`.
         bound: Whether the rate over the stability bound is in view as well, for problems that measure `bound`.
         schedule: What actions correct: a policy, or a class of policies that is called with `steps`; None for a constant rate.
         rise: The largest factor of one decision, above 1.

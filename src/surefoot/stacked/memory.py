@@ -49,7 +49,7 @@ def per_run(fleet: NetworkFleet) -> PerRun:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         run.model(torch.from_numpy(fleet.network.data().train_x[: run.batches.size]))
     between = sum(size for pointer, size in saved.items() if pointer not in own)
-    memories = fleet._optimizer.memories  # noqa: SLF001
+    memories = fleet._optimizer.memories + fleet.gradients  # noqa: SLF001
     return PerRun(4 * (weights * (1 + memories) + buffers) + order, 4 * weights + 3 * between)
 
 
