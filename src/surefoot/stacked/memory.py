@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
 
 CACHE = 8 * 2**20
 """Bytes that a part may take on a CPU. Measured: with less, calls cost more than arithmetic; with more, it waits for memory."""
-_SPARE = 0.9
+_SPARE = 0.7
 
 
 class PerRun(NamedTuple):
     """Bytes of memory that one run takes.
 
     Attributes:
-        kept: Parameters, running statistics, what the optimizer remembers, and the order of the batches.
+        order: The numbers of the rows of the batches to come.
+        kept: Parameters, running statistics and what the optimizer remembers.
         working: Gradients, and an estimate of what is there between forwards and backwards, only while it is worked on.
     """
 
+    order: int
     kept: int
     working: int
 
@@ -33,8 +36,8 @@ class PerRun(NamedTuple):
 def per_run(fleet: NetworkFleet) -> PerRun:
     """The bytes that one run takes.
 
-    What is there between forwards and backwards is counted as three times what autograd would save for one batch: as much
-    again for gradients, and for the patches of convolutions.
+    What is there between forwards and backwards is counted as what autograd would save for one batch, three times as much where
+    there are convolutions: their patches overlap.
     """
     run = fleet.network.init(0)
     weights, buffers = (layout.size for layout in fleet._layouts)  # noqa: SLF001 - the fleet's other half
@@ -49,8 +52,9 @@ def per_run(fleet: NetworkFleet) -> PerRun:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         run.model(torch.from_numpy(fleet.network.data().train_x[: run.batches.size]))
     between = sum(size for pointer, size in saved.items() if pointer not in own)
+    times = 3 if any(isinstance(module, nn.Conv2d) for module in run.model.modules()) else 1
     memories = fleet._optimizer.memories + fleet.gradients  # noqa: SLF001
-    return PerRun(4 * (weights * (1 + memories) + buffers) + order, 4 * weights + 3 * between)
+    return PerRun(order, 4 * (weights * (1 + memories) + buffers), 4 * weights + times * between)
 
 
 def at_once(fleet: NetworkFleet, runs: int) -> int:
@@ -59,15 +63,15 @@ def at_once(fleet: NetworkFleet, runs: int) -> int:
     Raises:
         MemoryError: What has to be kept of so many runs does not fit.
     """
-    kept, working = per_run(fleet)
-    room = int(_SPARE * (fleet.capacity or free(fleet.device)))
-    if runs * kept + working > room:
-        most = max(0, (room - working) // kept)
+    order, kept, working = per_run(fleet)
+    room, lasting = int(_SPARE * (fleet.capacity or free(fleet.device))), runs * (order + kept)
+    if lasting + working > room:
+        most = max(0, (room - working) // (order + kept))
         raise MemoryError(
-            f"{runs} runs of {fleet.name} must find {_size(runs * kept + working)} of memory, and there are {_size(room)} "
+            f"{runs} runs of {fleet.name} must find {_size(lasting + working)} of memory, and there are {_size(room)} "
             f"on {fleet.device} (train at most {most} at once)"
         )
-    together = min(runs, (room - runs * kept) // working)
+    together = min(runs, (room - lasting) // working)
     if together < runs:
         warnings.warn(
             f"{runs} runs of {fleet.name} do not fit on {fleet.device} at once: worked on {together} by {together}",
