@@ -7,7 +7,8 @@ from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import checks
-from surefoot.features import Features, FeatureState, numbers, together
+from surefoot.features import Features, FeatureState
+from surefoot.numbers import numbers, together
 from surefoot.timed import Constant
 
 if TYPE_CHECKING:

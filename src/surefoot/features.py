@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from surefoot import checks
-from surefoot.arithmetic import Floats, arithmetic, meet, widen
-
-S = TypeVar("S")
+from surefoot.numbers import numbers, together
 
 TIERS = ("loss", "gradient")
 """What a view is made of, losses alone or two numbers of every gradient as well."""
@@ -36,26 +32,6 @@ _OF_BOUND = {"bound": _WIDE}
 _FURTHEST = 2.0**40
 _NOTICEABLE = 0.0144  # log2(1.01)
 _USUAL_REACH = 7.0  # A step of 1/128 of the parameters' norm.
-
-
-class _Numbers(Floats):
-    """Plain numbers with NumPy's logarithm, whose last bit may differ from that of the standard library."""
-
-    log2 = staticmethod(lambda x: float(np.log2(x)))
-    exp2 = staticmethod(lambda x: float(np.exp2(x)))
-
-
-def numbers(*values: Any) -> Any:
-    """`surefoot.arithmetic.arithmetic`, where plain floats and NumPy's float64 agree to the last bit, `exp2` included."""
-    xp = arithmetic(*values)
-    return _Numbers if xp is Floats else xp
-
-
-def together(state: S, loss: Any) -> tuple[S, Any]:
-    """`surefoot.arithmetic.meet`, which has to walk through the whole state, only where the two differ in their arithmetic."""
-    if arithmetic(state.scale) is arithmetic(loss):  # type: ignore[attr-defined]
-        return state, widen(loss)
-    return meet(state, loss)[1:]
 
 
 class FeatureState(NamedTuple):
