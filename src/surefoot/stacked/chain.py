@@ -51,7 +51,7 @@ class Chain:
             x: Inputs, shape (runs, examples, ...).
             y: What to predict, shape (runs, examples).
         """
-        owns, saved = [self._own(block, *names) for _, *names in self._links], []
+        owns, saved = self._owns(block), []
         x = x.movedim(1, -1)
         for (link, _, _), own in zip(self._links, owns, strict=True):
             x, keep = link.forward(own, x, training=True)
@@ -72,13 +72,19 @@ class Chain:
             y: What to predict, shape (examples,).
         """
         x = x.movedim(0, -1).unsqueeze(0).expand(block.runs, *x.shape[1:], len(x))
-        for link, *names in self._links:
-            x, _ = link.forward(self._own(block, *names), x, training=False)
+        for (link, _, _), own in zip(self._links, self._owns(block), strict=True):
+            x, _ = link.forward(own, x, training=False)
         return cross_entropy(x, y.expand(block.runs, -1))[0]
 
-    def _own(self, block: Block, parameters: list[str], buffers: list[str]) -> Own:
-        weights, gradients = ([views[name] for name in parameters] for views in (block.weights, block.gradients))
-        return Own(weights, gradients, [block.buffers[name] for name in buffers])
+    def _owns(self, block: Block) -> list[Own]:
+        if "owns" not in block.notes:
+            sources = block.weights, block.gradients, block.buffers
+            block.notes["owns"] = [
+                Own(*([views[name] for name in names] for views, names in zip(sources, (own, own, buffers), strict=True)))
+                for _, own, buffers in self._links
+            ]
+        owns: list[Own] = block.notes["owns"]
+        return owns
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,12 +19,14 @@ class Block:
         runs: How many they are.
         weights, gradients: Parameters, in the precision of the products, and where their gradients are to go.
         buffers: Running statistics, in float32.
+        notes: What an engine finds once for these runs.
     """
 
     runs: int
     weights: dict[str, Tensor]
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -6,17 +6,20 @@ parameter by parameter. The formulas are those of `torch.optim`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn, optim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 
-class Step(NamedTuple):
-    """What an optimizer step is made of.
+@dataclass(frozen=True)
+class Step:
+    """What an optimizer step is made of: tensors that stay the same objects from step to step.
 
     Attributes:
         weights, gradient: All parameters and their gradients, shape (numbers,); the gradient may be overwritten.
@@ -32,17 +35,21 @@ class Step(NamedTuple):
     rates: Tensor
     counts: Tensor
     shapes: list[tuple[int, ...]]
+    _pieces: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
 
-    def by_run(self, *vectors: Tensor) -> Iterator[list[Tensor]]:
-        """Parameter by parameter: some of the long vectors in their shapes (runs, numbers)."""
-        sizes = [torch.Size(shape).numel() for shape in self.shapes]
-        for pieces in zip(*(vector.split(sizes) for vector in vectors), strict=True):
-            yield [piece.view(len(self.rates), -1) for piece in pieces]
+    def by_run(self, vector: Tensor) -> list[Tensor]:
+        """One of the long vectors parameter by parameter, shape (runs, numbers) each."""
+        if id(vector) not in self._pieces:
+            assert any(vector is own for own in (self.weights, self.gradient, *self.memory))
+            sizes = [prod(shape) for shape in self.shapes]
+            self._pieces[id(vector)] = [piece.view(len(self.rates), -1) for piece in vector.split(sizes)]
+        return self._pieces[id(vector)]
 
     def move(self, direction: Tensor, rates: Tensor) -> None:
-        """Go against a direction, each run by its own rate."""
-        for weights, way in self.by_run(self.weights, direction):
-            weights.addcmul_(way, rates.unsqueeze(1), value=-1.0)
+        """Go against a direction, which is one of the long vectors, each run by its own rate."""
+        column = rates.unsqueeze(1)
+        for weights, way in zip(self.by_run(self.weights), self.by_run(direction), strict=True):
+            weights.addcmul_(way, column, value=-1.0)
 
 
 def _sgd(step: Step, momentum: float, **_: Any) -> None:
@@ -59,27 +66,29 @@ def _adam(step: Step, betas: tuple[float, float], eps: float, **_: Any) -> None:
     spread = torch.sqrt(square, out=step.gradient)
     # Both corrections belong to the runs: m / (1 - a^t) / (sqrt(v / (1 - b^t)) + eps), with sqrt(1 - b^t) taken out.
     root = (1.0 - betas[1] ** step.counts).sqrt()
-    for (piece,) in step.by_run(spread):
-        piece.add_((eps * root).float().unsqueeze(1))
-    step.move(torch.div(mean, spread, out=spread), (step.rates * root / (1.0 - betas[0] ** step.counts)).float())
+    least = (eps * root).float().unsqueeze(1)
+    for piece in step.by_run(spread):
+        piece.add_(least)
+    step.move(torch.div(mean, spread, out=step.gradient), (step.rates * root / (1.0 - betas[0] ** step.counts)).float())
 
 
 def _adamw(step: Step, weight_decay: float, **settings: Any) -> None:
-    for (weights,) in step.by_run(step.weights):
-        weights.mul_((1.0 - step.rates * weight_decay).unsqueeze(1))
+    left = (1.0 - step.rates * weight_decay).unsqueeze(1)
+    for weights in step.by_run(step.weights):
+        weights.mul_(left)
     _adam(step, **settings)
 
 
 def _rmsprop(step: Step, alpha: float, eps: float, **_: Any) -> None:
     step.memory[0].mul_(alpha).addcmul_(step.gradient, step.gradient, value=1.0 - alpha)
     spread = step.memory[0].sqrt().add_(eps)
-    step.move(torch.div(step.gradient, spread, out=spread), step.rates)
+    step.move(torch.div(step.gradient, spread, out=step.gradient), step.rates)
 
 
 def _adagrad(step: Step, eps: float, **_: Any) -> None:
     step.memory[0].addcmul_(step.gradient, step.gradient)
     spread = step.memory[0].sqrt().add_(eps)
-    step.move(torch.div(step.gradient, spread, out=spread), step.rates)
+    step.move(torch.div(step.gradient, spread, out=step.gradient), step.rates)
 
 
 _FORMULAS: dict[type[optim.Optimizer], tuple[Callable[..., None], int, frozenset[str]]] = {
