@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,4 +37,5 @@ def watched(step: Step, move: Tensor, go: Callable[[Step], None]) -> Tensor:
 
 def _dot(step: Step, one: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors of each run."""
-    return sum((a * b).sum(1) for a, b in step.by_run(one, other))  # type: ignore[return-value]
+    pieces = torch.split(one * other, [prod(shape) for shape in step.shapes])
+    return torch.stack([piece.view(len(step.rates), -1).sum(1) for piece in pieces]).sum(0)
