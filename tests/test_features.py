@@ -237,3 +237,21 @@ def test_a_control_is_a_policy_like_others():
 def test_controls_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Control(**wrong)
+
+
+def test_a_control_can_be_compiled_by_jax():
+    jax = pytest.importorskip("jax")
+    control = Control(Features(window=3, tier="gradient"), schedule=WarmupStableDecay(steps=20), steps=20)
+    losses = jax.numpy.asarray([[3.0 * 0.9**step, nan if step == 4 else 2.0] for step in range(20)])
+
+    def step(state, loss):
+        state = control.update(state, loss, alignment=0.5, relative_step=0.01)
+        return control.act(state, 0.25), control.view(state)
+
+    start = lift(control.init(), losses[0])
+    _, compiled = jax.lax.scan(step, start, losses)
+    state, views = lift(control.init(), np.zeros(2, np.float32)), []
+    for loss in np.array(losses):
+        state, view = step(state, loss)
+        views.append(view)
+    np.testing.assert_allclose(compiled, views, rtol=1e-3, atol=1e-3)
