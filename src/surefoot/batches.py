@@ -63,6 +63,17 @@ class Batches:
             count -= whole
         return np.concatenate(pieces)
 
+    def put_back(self, batch: NDArray[np.int64]) -> None:
+        """Make the last batch that was drawn the next one again.
+
+        >>> batches = Batches(rows=4, size=2, seed=0)
+        >>> batch = batches.draw()
+        >>> batches.put_back(batch)
+        >>> bool((batches.draw() == batch).all())
+        True
+        """
+        self._left = np.concatenate([batch, self._left])
+
     def copy(self) -> Batches:
         """Another one that goes on from here by itself."""
         return deepcopy(self)

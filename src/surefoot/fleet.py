@@ -66,12 +66,14 @@ class Fleet(Protocol[R]):
         """
         ...
 
-    def step(self, runs: R, rates: Any) -> tuple[R, Mapping[str, Any]]:
+    def step(self, runs: R, rates: Any, awake: Any = None) -> tuple[R, Mapping[str, Any]]:
         """One optimizer step of every run, each at its own rate.
 
         Args:
             runs: What `init` or the last `step` returned; it may be changed.
             rates: One rate per run, finite and 0 or more.
+            awake: Which runs make the step, as a NumPy vector of truth values; None for all. The others stay as they are, bit
+                by bit, with the same batch next that they had next before; what is measured of them means nothing.
 
         Returns:
             The runs after it (it may be the same object, changed), and what was measured, one entry per run: at least `loss`,
@@ -156,12 +158,12 @@ class OneByOne(Generic[R]):
         """One training per seed; None stands for a frozen one later on."""
         return [self.problem.init(seed) for seed in as_seeds(seeds)]
 
-    def step(self, runs: list[R | None], rates: Any) -> tuple[list[R | None], Mapping[str, Any]]:
-        """One step of every run that is not frozen; those that are measure NaN."""
+    def step(self, runs: list[R | None], rates: Any, awake: Any = None) -> tuple[list[R | None], Mapping[str, Any]]:
+        """One step of every run that is awake and not frozen; the others measure NaN."""
         measured: dict[str, NDArray[np.float64]] = {"loss": np.full(len(runs), nan)}
         for place, rate in enumerate(as_rates(rates, len(runs)).tolist()):
             run = runs[place]
-            if run is None:
+            if run is None or not (awake is None or awake[place]):
                 continue
             runs[place], signals = self.problem.step(run, rate)
             for name, value in signals.items():

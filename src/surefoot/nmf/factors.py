@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,17 @@ class Factors:
         """Whether this is a fleet whose runs have one matrix."""
         return bool(self.rows.ndim < self.codes.ndim)
 
-    def draw(self) -> tuple[Any, Any]:
-        """The next batch of every run, as an index into `rows` and one into `codes`; all rows where none are drawn."""
+    def draw(self, awake: Any = None) -> tuple[Any, Any]:
+        """The next batch of every run, as an index into `rows` and one into `codes`; all rows where none are drawn.
+
+        Args:
+            awake: Which runs use up what is random; None for all.
+        """
+        self.streams = self.streams if awake is None else self.streams.parted(awake)
         if not self.streams.order:
             return ..., ...
         place = array_namespace(self.codes).asarray
-        batch = place(self.streams.batch(), device=device(self.codes))
+        batch = place(self.streams.batch(awake), device=device(self.codes))
         if batch.ndim == 1:
             return batch, batch
         whole = place(np.arange(len(batch))[:, None], device=device(self.codes)), batch
@@ -92,15 +98,34 @@ class Streams:
         # Neither the stream of the batches nor that of the first factors.
         return cls(order, [np.random.default_rng((seed, 2)) for seed in seeds], stream)
 
-    def batch(self) -> NDArray[np.int64]:
-        """Numbers of rows, one batch per run."""
-        drawn: NDArray[np.int64] = np.stack([order.draw() for order in self.order])[self.stream]
+    def batch(self, awake: Any = None) -> NDArray[np.int64]:
+        """Numbers of rows, one batch per run; those asleep are given theirs again the next time."""
+        every = [order.draw() for order in self.order]
+        for stream in self._asleep(awake):
+            self.order[stream].put_back(every[stream])
+        drawn: NDArray[np.int64] = np.stack(every)[self.stream]
         return drawn
 
-    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Standard normal numbers of this shape per run."""
-        drawn: NDArray[np.float64] = np.stack([noise.standard_normal(shape) for noise in self.noise])[self.stream]
+    def normal(self, shape: tuple[int, ...], awake: Any = None) -> NDArray[np.float64]:
+        """Standard normal numbers of this shape per run, zeros for those asleep."""
+        asleep = self._asleep(awake)
+        every = [np.zeros(shape) if place in asleep else noise.standard_normal(shape) for place, noise in enumerate(self.noise)]
+        drawn: NDArray[np.float64] = np.stack(every)[self.stream]
         return drawn
+
+    def parted(self, awake: Any) -> Streams:
+        """Streams of which none belongs to runs that are awake and to others as well."""
+        mixed = sorted(set(self.stream[awake].tolist()) & set(self.stream[~awake].tolist()))
+        if not mixed:
+            return self
+        stream = self.stream.copy()
+        for new, old in enumerate(mixed, start=len(self.noise)):
+            stream[~awake & (self.stream == old)] = new
+        others = deepcopy([[streams[place] for place in mixed] for streams in (self.order or self.noise, self.noise)])
+        return Streams(self.order and self.order + others[0], self.noise + others[1], stream)
+
+    def _asleep(self, awake: Any) -> set[int]:
+        return set() if awake is None else set(self.stream[~awake].tolist())
 
     def replaced(self, places: Sequence[int], others: Streams) -> Streams:
         """The streams after runs were replaced, those that no run uses any more left out."""

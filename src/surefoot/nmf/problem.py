@@ -165,18 +165,19 @@ class FactorisationFleet:
         distinct, place = np.unique(as_seeds(seeds), return_inverse=True)
         return _begin(self.problem, distinct.tolist(), place)
 
-    def step(self, runs: Factors, rates: Any) -> tuple[Factors, Mapping[str, Any]]:
-        """One step of every run at its own rate.
+    def step(self, runs: Factors, rates: Any, awake: Any = None) -> tuple[Factors, Mapping[str, Any]]:
+        """One step of every run that is awake, at its own rate.
 
         A run whose loss is not finite is frozen: from the next step on all its signals are NaN.
 
         Returns:
             The runs, and per run, in float64: `loss`, the batch's mean squared error per entry before the step; `bound`, the
             larger of both factors' steps in units of their stability edges; `clipped`, 1 where ceiling or cap acted on either
-            factor, else 0; and `alignment`, between -1 and 1, the cosine of the angle between the parts' (noisy) downhill
-            direction and their last move, 0 where there is none.
+            factor, else 0; `alignment`, between -1 and 1, the cosine of the angle between the parts' (noisy) downhill
+            direction and their last move, 0 where there is none; and `relative_step`, the norm of this move over that of the
+            parts.
         """
-        return runs, _advance(self.problem, runs, as_rates(rates, len(runs.codes)))
+        return runs, _advance(self.problem, runs, as_rates(rates, len(runs.codes)), awake)
 
     def held_out(self, runs: Factors) -> Any:
         """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen."""
@@ -232,30 +233,35 @@ def _start(seed: int, matrix: NDArray[Any], rank: int) -> tuple[NDArray[Any], ND
     return codes, random.uniform(0.0, top, (rank, matrix.shape[1])).astype(matrix.dtype)
 
 
-def _advance(problem: Factorisation, run: Factors, rate: Any) -> dict[str, Any]:
-    """One step of a run, or of a fleet at a vector of rates, in place; and what was measured."""
+def _advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None) -> dict[str, Any]:
+    """One step of a run, or of those of a fleet that are awake at a vector of rates, in place; and what was measured."""
     xp, m = array_namespace(run.codes), run.codes.shape[-2]
     rate = xp.asarray(rate, dtype=run.codes.dtype, device=run.codes.device)
-    of_rows, of_codes = run.draw()
+    of_rows, of_codes = run.draw(awake)
+    moving = True if awake is None else xp.asarray(awake, device=run.codes.device)
     rows, codes = run.rows[of_rows], run.codes[of_codes]
     b = codes.shape[-2]
     with np.errstate(over="ignore", invalid="ignore"):  # A run that grows beyond all numbers is marked, not warned of.
         residual = codes @ run.parts - rows
         loss = xp.where(run.alive, _mean_square(xp, residual), xp.nan)
-        run.alive = run.alive & xp.isfinite(loss)
+        run.alive = run.alive & (xp.isfinite(loss) | (awake is not None and ~moving))
+        moving = run.alive & moving
         # First the parts, with codes from before the batch was drawn: a bound that depended on the batch would bias the
         # direction, and codes fitted to the batch beforehand were seen to throw the loss up a hundredfold at rate 1.
-        gradient = m / b * (codes.mT @ residual) + _noise(problem, xp, run, run.parts, run.parts_noise)
+        gradient = m / b * (codes.mT @ residual) + _noise(problem, xp, run, run.parts, run.parts_noise, awake=awake)
         alignment = -_cosine(xp, gradient, run.move)
         first = _limited(problem, xp, rate, _edge_of_parts(run.codes, b), run.parts_edge)
-        before, run.parts = run.parts, _moved(xp, run, run.parts, gradient, first.size)
-        run.move = run.parts - before
+        before, run.parts = run.parts, _moved(xp, moving, run.parts, gradient, first.size)
+        run.move = xp.where(moving[..., None, None], run.parts - before, run.move)
+        size = _mean_square(xp, before)
+        relative_step = xp.sqrt(_mean_square(xp, run.move) / xp.where(size > 0.0, size, 1.0))
         gram = run.parts @ run.parts.mT
-        gradient = codes @ gram - _products(rows, run.parts) + _noise(problem, xp, run, codes, run.codes_noise)
+        gradient = codes @ gram - _products(rows, run.parts) + _noise(problem, xp, run, codes, run.codes_noise, awake=awake)
         second = _limited(problem, xp, rate, block_edge(gram), run.codes_edge)
-        run.codes[of_codes] = _moved(xp, run, codes, gradient, second.size)
+        run.codes[of_codes] = _moved(xp, moving, codes, gradient, second.size)
         bound = xp.where(first.bound > second.bound, first.bound, second.bound)
     others = {"bound": bound, "clipped": first.is_clipped | second.is_clipped, "alignment": alignment}
+    others["relative_step"] = relative_step
     signals = {"loss": loss} | {name: xp.where(run.alive, value, xp.nan) for name, value in others.items()}
     return {name: xp.astype(xp.asarray(value), xp.float64) for name, value in signals.items()}
 
@@ -294,17 +300,17 @@ def _edge_of_parts(codes: Any, size: int) -> Any:
         return 2.0 / expected_smoothness(codes, size)
 
 
-def _moved(xp: Any, run: Factors, factor: Any, gradient: Any, size: Any) -> Any:
-    """A projected gradient step, but none where the run is frozen."""
+def _moved(xp: Any, moving: Any, factor: Any, gradient: Any, size: Any) -> Any:
+    """A projected gradient step, but none where the run is frozen or asleep."""
     moved = (factor - size[..., None, None] * gradient).clip(min=0.0)
-    return xp.where(run.alive[..., None, None], moved, factor)
+    return xp.where(moving[..., None, None], moved, factor)
 
 
-def _noise(problem: Factorisation, xp: Any, run: Factors, factor: Any, deviation: Any) -> Any:
+def _noise(problem: Factorisation, xp: Any, run: Factors, factor: Any, deviation: Any, *, awake: Any) -> Any:
     """Noise for the gradient of this factor, or of some of its rows."""
     if problem.noise == 0.0:
         return 0.0
-    normal = run.streams.normal(tuple(factor.shape[-2:]))
+    normal = run.streams.normal(tuple(factor.shape[-2:]), awake)
     return deviation[..., None, None] * xp.asarray(normal, dtype=factor.dtype, device=factor.device)
 
 

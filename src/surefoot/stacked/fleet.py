@@ -15,8 +15,10 @@ from torch import Tensor
 from surefoot import checks
 from surefoot.fleet import as_pairs, as_rates, as_seeds
 from surefoot.stacked import engines, memory
+from surefoot.stacked.asleep import Asleep
 from surefoot.stacked.layout import Layout
 from surefoot.stacked.optimizers import Stacked, Step
+from surefoot.stacked.watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +42,7 @@ class Part:
         weights, buffers: Parameters and running statistics, as `surefoot.stacked.layout.Layout` has them; float32.
         memory: What the optimizer remembers, each like `weights`.
         steps: Steps made by each run, shape (runs,), float64.
+        move: How the parameters moved in the last step, like `weights`; None where nobody asks.
     """
 
     first: int
@@ -48,12 +51,18 @@ class Part:
     buffers: Tensor
     memory: list[Tensor]
     steps: Tensor
+    move: Tensor | None = None
     desk: Any = field(default=None, repr=False)
 
     @property
     def where(self) -> slice:
         """Its runs among all."""
         return slice(self.first, self.first + self.runs)
+
+    @property
+    def remembered(self) -> list[Tensor]:
+        """All that is like `weights` and zeros at first."""
+        return self.memory if self.move is None else [*self.memory, self.move]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class Trainings:
         rows: The rows of its batches, shape (runs, examples).
         losses: The losses before it, shape (runs,).
         healthy: Whether a run's losses were finite so far, shape (runs,).
+        measured: Its gradient's `alignment` and `relative_step`, shape (2, runs).
     """
 
     orders: list[Batches]
@@ -89,6 +99,7 @@ class Trainings:
     rows: Tensor
     losses: Tensor
     healthy: Tensor
+    measured: Tensor
     replay: Any = field(default=0, repr=False)
 
     def __len__(self) -> int:
@@ -117,6 +128,7 @@ class NetworkFleet:
         compile: Whether PyTorch's compiler is to fuse the operations of a step; it takes long to begin.
         at_once: How many runs are worked on together; if None, as many as fit into a processor's cache, or a device's memory.
         capacity: Bytes of memory that the fleet may take; if None, what is free.
+        gradients: Whether each gradient is measured as well as the loss, as `step` describes.
 
     Raises:
         ValueError: A setting is outside its range, or the optimizer has settings that a fleet does not know.
@@ -129,6 +141,7 @@ class NetworkFleet:
     compile: bool = False
     at_once: int | None = None
     capacity: int | None = None
+    gradients: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("precision", self.precision, ("float32", "bfloat16"))
@@ -179,11 +192,25 @@ class NetworkFleet:
         rows = torch.zeros(runs, orders[0].size, dtype=torch.long, device=self.device)
         vector = torch.zeros(runs, device=self.device)
         return Trainings(
-            orders, rows[None][:0], 0, parts, vector.clone(), rows, vector, torch.ones_like(vector, dtype=torch.bool)
+            orders,
+            rows[None][:0],
+            0,
+            parts,
+            rates=vector.clone(),
+            rows=rows,
+            losses=vector,
+            healthy=torch.ones_like(vector, dtype=torch.bool),
+            measured=torch.zeros(2, runs, device=self.device),
         )
 
-    def step(self, runs: Trainings, rates: Any) -> tuple[Trainings, Mapping[str, Any]]:
-        """One optimizer step of every run at its own rate; the loss is its batch's before the step."""
+    def step(self, runs: Trainings, rates: Any, awake: Any = None) -> tuple[Trainings, Mapping[str, Any]]:
+        """One optimizer step of every run that is awake, at its own rate.
+
+        Returns:
+            The runs, and per run `loss`, its batch's before the step. With `gradients` also `alignment`, between -1 and 1, the
+            cosine of the angle between downhill and its last move, 0 where there is none; and `relative_step`, the norm of this
+            move over that of its parameters.
+        """
         rates = as_rates(rates, len(runs))
         rates = torch.from_numpy(rates) if isinstance(rates, np.ndarray) else rates
         runs.rates.copy_(rates.clamp(max=_LARGEST_RATE))
@@ -191,11 +218,17 @@ class NetworkFleet:
             self._draw(runs)
         runs.rows.copy_(runs.ahead[runs.place])
         runs.place += 1
+        asleep = None if awake is None else Asleep.of(runs, awake, self._views)
         with torch.no_grad():
             self._go(runs)
             losses = torch.where(runs.healthy, runs.losses, nan).double()
             runs.healthy &= losses.isfinite()
-        return runs, {"loss": _shown(losses)}
+        if asleep is not None:
+            asleep.put_back(runs)
+        signals = {"loss": losses}
+        if self.gradients:
+            signals |= zip(("alignment", "relative_step"), runs.measured.double(), strict=True)
+        return runs, {name: _shown(signal) for name, signal in signals.items()}
 
     def held_out(self, runs: Trainings) -> Any:
         """The mean cross-entropy of the held-out examples for every run; it leaves the runs as they are."""
@@ -218,7 +251,7 @@ class NetworkFleet:
             for layout, vector, named in zip(self._layouts, (part.weights, part.buffers), _tensors(run), strict=True):
                 for view, fresh in zip(layout.views(vector, part.runs).values(), layout.pick(named), strict=True):
                     view[at] = fresh
-            for view in (view for vector in part.memory for view in self._layouts[0].views(vector, part.runs).values()):
+            for view in (view for vector in part.remembered for view in self._layouts[0].views(vector, part.runs).values()):
                 view[at] = 0.0
             part.steps[at], runs.healthy[place], runs.orders[place] = 0.0, True, run.batches
             if left := len(runs.ahead) - runs.place:
@@ -260,7 +293,15 @@ class NetworkFleet:
         )
         remembered = [torch.zeros_like(weights) for _ in range(self._optimizer.memories)]
         steps = torch.zeros(len(runs), dtype=torch.float64, device=self.device)
-        return Part(first, len(runs), weights, buffers, remembered, steps)
+        move = torch.zeros_like(weights) if self.gradients else None
+        return Part(first, len(runs), weights, buffers, remembered, steps, move)
+
+    def _views(self, part: Part) -> Iterator[Tensor]:
+        """All that changes in a part with a step, with one row per run."""
+        weights, buffers = self._layouts
+        for layout, vector in [(buffers, part.buffers), *((weights, vector) for vector in (part.weights, *part.remembered))]:
+            yield from layout.views(vector, part.runs).values()
+        yield part.steps
 
     def _desk(self, runs: Trainings, part: Part) -> Desk:
         """The desk of a part, with its parameters as they are now."""
@@ -317,7 +358,10 @@ class NetworkFleet:
             runs.losses[part.where] = self._learn(desk.block, x, y)
             if desk.low_gradient is not None:
                 desk.step.gradient.copy_(desk.low_gradient)
-            self._optimizer.step(desk.step)
+            if part.move is None:
+                self._optimizer.step(desk.step)
+            else:
+                runs.measured[:, part.where] = watched(desk.step, part.move, self._optimizer.step)
 
 
 @contextmanager

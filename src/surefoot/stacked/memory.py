@@ -53,7 +53,7 @@ def per_run(fleet: NetworkFleet) -> PerRun:
         run.model(torch.from_numpy(fleet.network.data().train_x[: run.batches.size]))
     between = sum(size for pointer, size in saved.items() if pointer not in own)
     times = 3 if any(isinstance(module, nn.Conv2d) for module in run.model.modules()) else 1
-    memories = fleet._optimizer.memories  # noqa: SLF001
+    memories = fleet._optimizer.memories + fleet.gradients  # noqa: SLF001
     return PerRun(order, 4 * (weights * (1 + memories) + buffers), 4 * weights + times * between)
 
 
