@@ -84,7 +84,7 @@ class Incremental:
 
     @property
     def cycles(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The steps of the codes and of the parts where nobody names any: as many as the products before them pay for.
+        """The steps of the codes and of the parts where nobody names any, as many as the products before them pay for.
 
         A step costs r operations for an entry of a factor, and the product before it one for each entry of the matrix in its
         row or column. Fewer steps aim at a smaller spread of curvatures.
