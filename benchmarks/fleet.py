@@ -186,7 +186,7 @@ def measure(row: Row, device: str, limit: float, wanted: list[str]) -> bool:
     """Time one row, print it, and say whether its target is met."""
     settings = ways(device, wanted)
     taken = seconds({"loop": loop(row, device), **{name: fleet(row, **way) for name, way in settings.items()}}, device)
-    order, kept, working = memory.per_run(NetworkFleet(row.network, device=device))
+    order, kept, working, _ = memory.per_run(NetworkFleet(row.network, device=device))
     met = True
     for name in settings:
         rate, ratio = row.runs / taken[name], row.runs * taken["loop"] / taken[name]

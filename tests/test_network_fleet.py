@@ -207,7 +207,7 @@ def test_how_many_are_worked_on_together_changes_nothing_but_rounding(model):
 
 def test_a_fleet_that_does_not_fit_is_split_and_says_so():
     problem = made("cnn")
-    order, kept, working = memory.per_run(problem.fleet())
+    order, kept, working, _ = memory.per_run(problem.fleet())
     small = problem.fleet(capacity=int((4 * (order + kept) + 2.5 * working) / 0.7))
     with pytest.warns(UserWarning, match="4 runs of cnn do not fit on cpu at once: worked on 2 by 2"):
         runs = small.init(range(4))

@@ -1,5 +1,6 @@
 """Networks stacked: many trainings of one at once."""
 
-from surefoot.stacked.fleet import NetworkFleet, Part, Trainings
+from surefoot.stacked.fleet import NetworkFleet
+from surefoot.stacked.trainings import Part, Trainings
 
 __all__ = ["NetworkFleet", "Part", "Trainings"]

@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from surefoot.stacked.fleet import Part, Trainings
+    from surefoot.stacked.trainings import Part, Trainings
 
 
 class Asleep(NamedTuple):
