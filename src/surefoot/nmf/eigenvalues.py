@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from array_api_compat import device
+
 from surefoot import checks
 from surefoot.nmf.arrays import bare, namespace, narrow, sound, where_sound, wide
 from surefoot.nmf.single import returned, single
@@ -21,7 +23,7 @@ def largest_eigenvalue(gram: Any, *, method: str = "eigen", sweeps: int = 3) -> 
 
     $$\lambda(K) \le \max_i (|K|x)_i / x_i,$$
 
-    the theorem of Collatz and Wielandt. `method="collatz"` takes the best of
+    the theorem of Collatz and Wielandt. `method="collatz"` takes the last of
     `sweeps` such vectors, each the product of $|K|$ with the one before, beginning with ones, and adds a margin for its own
     rounding, $(r+8)$ units in the last place. All of it is sums and products: on a GPU nothing waits for it.
 
@@ -71,16 +73,17 @@ def bounded(gram: Any, method: str, sweeps: int) -> Any:
     return _eigen(gram) if method == "eigen" else _collatz(gram, sweeps)
 
 
-def collatz_wielandt(xp: Any, product: Callable[[Any], Any], vector: Any, sweeps: int) -> Any:
-    """The least of the bounds that the vectors $x, Kx, K^2x, ...$ give, for `product` the map $x -> Kx$ on the last axis."""
-    best, floor = None, float(xp.finfo(vector.dtype).eps)
-    for _ in range(sweeps):
+def collatz_wielandt(xp: Any, product: Callable[[Any], Any], vector: Any, sweeps: int, axis: int = -1) -> Any:
+    r"""The bound of the last of the vectors $x, Kx, K^2x, ...$, for `product` the map $x -> Kx$ on this axis.
+
+    But for rounding none before it gives less: $Kx \le cx$ and $K \ge 0$ make $KKx \le cKx$.
+    """
+    floor = float(xp.finfo(vector.dtype).eps)
+    for _ in range(sweeps - 1):
         image = product(vector)
-        bound = xp.max(image / vector, axis=-1)
-        best = bound if best is None else xp.minimum(best, bound)
-        peak = xp.max(image, axis=-1, keepdims=True)
+        peak = xp.max(image, axis=axis, keepdims=True)
         vector = image / xp.where(peak > 0.0, peak, 1.0) + floor  # Positive, always: that is all the theorem asks for.
-    return best
+    return xp.max(product(vector) / vector, axis=axis)
 
 
 def _eigen(gram: Any) -> Any:
@@ -95,10 +98,14 @@ def _collatz(gram: Any, sweeps: int) -> Any:
     xp, matrix = namespace(gram), bare(gram)
     if matrix.dtype not in (xp.float32, xp.float64):
         matrix = xp.astype(matrix, xp.float64)
-    finite, matrix = sound(xp, xp.abs(matrix))
-    peak = xp.max(matrix, axis=(-2, -1))
-    matrix = matrix / xp.where(peak > 0.0, peak, 1.0)[..., None, None]  # So that no unit of V under- or overflows.
+    # The fleet last: the sums are over short axes, and go over all runs at once if those are the neighbours in memory.
+    last = xp.empty((*matrix.shape[-2:], *matrix.shape[:-2]), dtype=matrix.dtype, device=device(matrix))
+    last[...] = xp.abs(xp.permute_dims(matrix, (matrix.ndim - 2, matrix.ndim - 1, *range(matrix.ndim - 2))))
+    peak = xp.max(last, axis=(0, 1))
+    finite = xp.isfinite(peak)
+    unit = xp.where(finite & (peak > 0.0), peak, 1.0)
+    last = xp.where(finite, last, 0.0) / unit  # No unit of V under- or overflows.
     # Not a matmul: on some GPUs that is allowed to round float32 to ten bits.
-    bound = collatz_wielandt(xp, lambda x: xp.sum(matrix * x[..., None, :], axis=-1), xp.ones_like(matrix[..., 0]), sweeps)
+    bound = collatz_wielandt(xp, lambda x: xp.sum(last * x, axis=1), xp.ones_like(last[0]), sweeps, axis=0)
     margin = 1.0 + (matrix.shape[-1] + 8) * float(xp.finfo(matrix.dtype).eps)
-    return where_sound(xp, finite, bound * peak * margin)
+    return where_sound(xp, finite, bound * unit * margin)

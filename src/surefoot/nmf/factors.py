@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from surefoot.batches import Batches
+from surefoot.nmf.arrays import gram_of, wide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Factors:
-    """Factorisations on their way: what `Factorisation.step` changes.
+    r"""Factorisations on their way: what `Factorisation.step` changes.
 
     The shapes are those of one run; in a fleet every array but a shared matrix has one more dimension in front.
 
@@ -31,8 +32,11 @@ class Factors:
         alive: Whether the loss has always been finite; a run where it was not is frozen.
         codes_edge, parts_edge: The stability edges of the first step; numbers.
         codes_noise, parts_noise: Standard deviation of the noise in one entry of a gradient; numbers.
-        move: The last change of the parts, zeros before the first; shape of `parts`.
+        move: The last change of the parts, zeros before the first, or where nobody asked for it; shape of `parts`.
+        move_square: The sum of its squares; a number.
         streams: What is random from here on.
+        gram: $W^\top W$, in float64; shape (rank, rank). Kept only where steps change few rows: see `refresh`.
+        lengths: Squared norms of the rows of W, in float64; shape (rows,). Likewise.
     """
 
     codes: Any
@@ -45,7 +49,10 @@ class Factors:
     codes_noise: Any
     parts_noise: Any
     move: Any
+    move_square: Any
     streams: Streams
+    gram: Any = None
+    lengths: Any = None
 
     @property
     def shares_rows(self) -> bool:
@@ -62,19 +69,51 @@ class Factors:
         if not self.streams.order:
             return ..., ...
         place = array_namespace(self.codes).asarray
+        self.refresh(self.streams.refill())
         batch = place(self.streams.batch(awake), device=device(self.codes))
         if batch.ndim == 1:
             return batch, batch
         whole = place(np.arange(len(batch))[:, None], device=device(self.codes)), batch
         return (batch if self.shares_rows else whole), whole
 
+    def refresh(self, begun: NDArray[np.bool_]) -> None:
+        """Take W^T W and the rows' lengths afresh for runs that begin an epoch.
+
+        In between, `put` brings them up to date from the rows that change; its rounding adds up over one epoch at most.
+        """
+        if begun.all():
+            _, codes = wide(self.codes)
+            self.gram, self.lengths = _measured(codes)
+        elif begun.any():
+            index = array_namespace(self.codes).asarray(np.flatnonzero(begun), device=device(self.codes))
+            _, codes = wide(self.codes[index])
+            self.gram[index], self.lengths[index] = _measured(codes)
+
+    def put(self, place: Any, old: Any, new: Any) -> None:
+        """Put new codes in the place of old ones, as `draw` named it."""
+        if place is ...:
+            self.codes = new
+            return
+        self.codes[place] = new
+        xp, old, new = wide(old, new)
+        self.lengths[place] = xp.vecdot(new, new)
+        twice = (new - old).mT @ (new + old)  # Its symmetric part is the difference of both Grams.
+        self.gram += 0.5 * (twice + twice.mT)
+
     def replace(self, places: Sequence[int], others: Factors) -> None:
         """Put the runs of another fleet into these places, in their order."""
         index = array_namespace(self.codes).asarray(np.array(places, np.int64), device=device(self.codes))
-        changing = "codes parts alive codes_edge parts_edge codes_noise parts_noise move"
-        for name in (*changing.split(), *(() if self.shares_rows else ("rows", "held_out"))):
+        changing = "codes parts alive codes_edge parts_edge codes_noise parts_noise move move_square"
+        kept = () if self.gram is None else ("gram", "lengths")
+        for name in (*changing.split(), *kept, *(() if self.shares_rows else ("rows", "held_out"))):
             getattr(self, name)[index] = getattr(others, name)
         self.streams = self.streams.replaced(places, others.streams)
+
+
+def _measured(codes: Any) -> tuple[Any, Any]:
+    """W^T W, and the squared norms of its rows."""
+    xp = array_namespace(codes)
+    return gram_of(xp, codes), xp.vecdot(codes, codes)
 
 
 @dataclass
@@ -85,26 +124,41 @@ class Streams:
         order: Per stream, the order of the rows; empty where every step takes all of them.
         noise: Per stream, where the noise comes from.
         stream: Which of the streams is a run's own, as an array of the fleet's shape: () for a single run.
+        ahead: Per stream, the batches of an epoch; shape (streams, batches, size).
+        used: Per stream, how many of these are used up.
     """
 
     order: list[Batches]
     noise: list[np.random.Generator]
     stream: NDArray[np.intp]
+    ahead: NDArray[np.int64]
+    used: NDArray[np.intp]
 
     @classmethod
     def start(cls, seeds: Sequence[int], stream: NDArray[np.intp], *, rows: int, size: int) -> Streams:
         """Streams from these seeds, for batches of `size` of all the rows."""
         order = [Batches(rows, size, seed) for seed in seeds] if size < rows else []
         # Neither the stream of the batches nor that of the first factors.
-        return cls(order, [np.random.default_rng((seed, 2)) for seed in seeds], stream)
+        noise = [np.random.default_rng((seed, 2)) for seed in seeds]
+        batches = rows // size
+        return cls(order, noise, stream, np.zeros((len(seeds), batches, size), np.int64), np.full(len(seeds), batches))
+
+    def refill(self) -> NDArray[np.bool_]:
+        """Draw an epoch for the streams whose batches are used up; and whether that was so, for each run."""
+        empty = self.used == self.ahead.shape[1]
+        for place in np.flatnonzero(empty):
+            self.ahead[place] = self.order[place].take(self.ahead.shape[1])
+        self.used[empty] = 0
+        begun: NDArray[np.bool_] = empty[self.stream]
+        return begun
 
     def batch(self, awake: Any = None) -> NDArray[np.int64]:
         """Numbers of rows, one batch per run; those asleep are given theirs again the next time."""
-        every = [order.draw() for order in self.order]
-        for stream in self._asleep(awake):
-            self.order[stream].put_back(every[stream])
-        drawn: NDArray[np.int64] = np.stack(every)[self.stream]
-        return drawn
+        drawn = self.ahead[np.arange(len(self.used)), self.used]
+        self.used += 1
+        if asleep := self._asleep(awake):
+            self.used[list(asleep)] -= 1
+        return drawn[self.stream]
 
     def normal(self, shape: tuple[int, ...], awake: Any = None) -> NDArray[np.float64]:
         """Standard normal numbers of this shape per run, zeros for those asleep."""
@@ -122,7 +176,9 @@ class Streams:
         for new, old in enumerate(mixed, start=len(self.noise)):
             stream[~awake & (self.stream == old)] = new
         others = deepcopy([[streams[place] for place in mixed] for streams in (self.order or self.noise, self.noise)])
-        return Streams(self.order and self.order + others[0], self.noise + others[1], stream)
+        every = [*range(len(self.noise)), *mixed]
+        order = self.order and self.order + others[0]
+        return Streams(order, self.noise + others[1], stream, self.ahead[every], self.used[every])
 
     def _asleep(self, awake: Any) -> set[int]:
         return set() if awake is None else set(self.stream[~awake].tolist())
@@ -133,4 +189,7 @@ class Streams:
         stream[list(places)] = len(self.noise) + others.stream
         used, stream = np.unique(stream, return_inverse=True)
         order, noise = self.order + others.order, self.noise + others.noise
-        return Streams([order[place] for place in used] if order else [], [noise[place] for place in used], stream)
+        ahead, count = np.concatenate([self.ahead, others.ahead])[used], np.concatenate([self.used, others.used])[used]
+        return Streams(
+            [order[place] for place in used] if order else [], [noise[place] for place in used], stream, ahead, count
+        )

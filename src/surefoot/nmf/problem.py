@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -15,8 +15,10 @@ from array_api_compat import array_namespace
 from surefoot import checks
 from surefoot.fleet import as_pairs, as_rates, as_seeds
 from surefoot.nmf.edges import block_edge
+from surefoot.nmf.eigenvalues import METHODS
 from surefoot.nmf.factors import Factors, Streams
 from surefoot.nmf.sampling import expected_smoothness, limited
+from surefoot.nmf.steps import advance, edge_of, mean_square, products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +62,9 @@ class Factorisation:
             in place of $s\,e_t$. `"plain"`: the same, with neither ceiling nor cap; it can diverge.
         ceiling: $c$, above 0 and at most 1.
         cap: $\bar c$, above 0; infinite for none.
+        eigenvalues: How the curvature's eigenvalues are bounded from above: `"eigen"` to rounding, `"collatz"` by sums and
+            products, somewhat larger, which small factorisations in a fleet are much faster for; see `largest_eigenvalue`.
+        gradients: Whether each step measures `alignment` and `relative_step`, too, as `FactorisationFleet.step` describes.
         array: Turns NumPy arrays of floats into the arrays to compute with, such as
             `functools.partial(torch.as_tensor, device="cuda", dtype=torch.float32)`; None computes with NumPy, in the precision
             of the rows.
@@ -83,6 +88,8 @@ class Factorisation:
     rates: Literal["bound", "clipped", "plain"] = "bound"
     ceiling: float = 1.0
     cap: float = 1.0
+    eigenvalues: Literal["eigen", "collatz"] = "eigen"
+    gradients: bool = True
     array: Callable[[NDArray[Any]], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +100,7 @@ class Factorisation:
             checks.whole(name, getattr(self, name), low=1)
         checks.number("noise", self.noise, low=0.0)
         checks.one_of("rates", self.rates, ("bound", "clipped", "plain"))
+        checks.one_of("eigenvalues", self.eigenvalues, METHODS)
         checks.number("ceiling", self.ceiling, low=0.0, high=1.0)
         if self.cap != inf:
             checks.number("cap", self.cap, low=0.0)
@@ -114,7 +122,7 @@ class Factorisation:
 
     def step(self, run: Factors, rate: float) -> tuple[Factors, Mapping[str, float]]:
         """One step, and what was measured: see `FactorisationFleet.step`."""
-        signals = _advance(self, run, rate)
+        signals = advance(self, run, rate)
         return run, {name: float(value) for name, value in signals.items()}
 
     def held_out(self, run: Factors) -> float:
@@ -172,12 +180,12 @@ class FactorisationFleet:
 
         Returns:
             The runs, and per run, in float64: `loss`, the batch's mean squared error per entry before the step; `bound`, the
-            larger of both factors' steps in units of their stability edges; `clipped`, 1 where ceiling or cap acted on either
-            factor, else 0; `alignment`, between -1 and 1, the cosine of the angle between the parts' (noisy) downhill
-            direction and their last move, 0 where there is none; and `relative_step`, the norm of this move over that of the
-            parts.
+            larger of both factors' steps in units of their stability edges; and `clipped`, 1 where ceiling or cap acted on
+            either factor, else 0. With the problem's `gradients` also `alignment`, between -1 and 1, the cosine of the angle
+            between the parts' (noisy) downhill direction and their last move, 0 where there is none; and `relative_step`, the
+            norm of this move over that of the parts.
         """
-        return runs, _advance(self.problem, runs, as_rates(rates, len(runs.codes)), awake)
+        return runs, advance(self.problem, runs, as_rates(rates, len(runs.codes)), awake)
 
     def held_out(self, runs: Factors) -> Any:
         """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen."""
@@ -211,17 +219,18 @@ def _begin(problem: Factorisation, seeds: Sequence[int], place: NDArray[np.intp]
         rows=array(rows),
         held_out=array(held_out),
         alive=nothing == 0.0,
-        codes_edge=block_edge(parts @ parts.mT),
-        parts_edge=_edge_of_parts(codes, size),
+        codes_edge=block_edge(parts @ parts.mT, method=problem.eigenvalues),
+        parts_edge=edge_of(expected_smoothness(codes, size, method=problem.eigenvalues)),
         codes_noise=nothing,
         parts_noise=nothing,
         move=xp.zeros_like(parts),
+        move_square=nothing,
         streams=Streams.start(seeds, place, rows=m, size=size),
     )
     if problem.noise > 0.0:
         residual = run.codes @ run.parts - run.rows
-        run.codes_noise = problem.noise * xp.sqrt(_mean_square(xp, residual @ run.parts.mT))
-        run.parts_noise = problem.noise * xp.sqrt(_mean_square(xp, run.codes.mT @ residual))
+        run.codes_noise = problem.noise * xp.sqrt(mean_square(xp, residual @ run.parts.mT))
+        run.parts_noise = problem.noise * xp.sqrt(mean_square(xp, run.codes.mT @ residual))
     return run
 
 
@@ -233,106 +242,12 @@ def _start(seed: int, matrix: NDArray[Any], rank: int) -> tuple[NDArray[Any], ND
     return codes, random.uniform(0.0, top, (rank, matrix.shape[1])).astype(matrix.dtype)
 
 
-def _advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None) -> dict[str, Any]:
-    """One step of a run, or of those of a fleet that are awake at a vector of rates, in place; and what was measured."""
-    xp, m = array_namespace(run.codes), run.codes.shape[-2]
-    rate = xp.asarray(rate, dtype=run.codes.dtype, device=run.codes.device)
-    of_rows, of_codes = run.draw(awake)
-    moving = True if awake is None else xp.asarray(awake, device=run.codes.device)
-    rows, codes = run.rows[of_rows], run.codes[of_codes]
-    b = codes.shape[-2]
-    with np.errstate(over="ignore", invalid="ignore"):  # A run that grows beyond all numbers is marked, not warned of.
-        residual = codes @ run.parts - rows
-        loss = xp.where(run.alive, _mean_square(xp, residual), xp.nan)
-        run.alive = run.alive & (xp.isfinite(loss) | (awake is not None and ~moving))
-        moving = run.alive & moving
-        # First the parts, with codes from before the batch was drawn: a bound that depended on the batch would bias the
-        # direction, and codes fitted to the batch beforehand were seen to throw the loss up a hundredfold at rate 1.
-        gradient = m / b * (codes.mT @ residual) + _noise(problem, xp, run, run.parts, run.parts_noise, awake=awake)
-        alignment = -_cosine(xp, gradient, run.move)
-        first = _limited(problem, xp, rate, _edge_of_parts(run.codes, b), run.parts_edge)
-        before, run.parts = run.parts, _moved(xp, moving, run.parts, gradient, first.size)
-        run.move = xp.where(moving[..., None, None], run.parts - before, run.move)
-        size = _mean_square(xp, before)
-        relative_step = xp.sqrt(_mean_square(xp, run.move) / xp.where(size > 0.0, size, 1.0))
-        gram = run.parts @ run.parts.mT
-        gradient = codes @ gram - _products(rows, run.parts) + _noise(problem, xp, run, codes, run.codes_noise, awake=awake)
-        second = _limited(problem, xp, rate, block_edge(gram), run.codes_edge)
-        run.codes[of_codes] = _moved(xp, moving, codes, gradient, second.size)
-        bound = xp.where(first.bound > second.bound, first.bound, second.bound)
-    others = {"bound": bound, "clipped": first.is_clipped | second.is_clipped, "alignment": alignment}
-    others["relative_step"] = relative_step
-    signals = {"loss": loss} | {name: xp.where(run.alive, value, xp.nan) for name, value in others.items()}
-    return {name: xp.astype(xp.asarray(value), xp.float64) for name, value in signals.items()}
-
-
 def _fitted_loss(run: Factors) -> Any:
     xp = array_namespace(run.codes)
     with np.errstate(over="ignore", invalid="ignore"):
-        gram, products = run.parts @ run.parts.mT, _products(run.held_out, run.parts)
-        size, codes = limited(0.5, block_edge(gram), inf)[..., None, None], xp.zeros_like(products)
+        gram, wanted = run.parts @ run.parts.mT, products(run.held_out, run.parts)
+        size, codes = limited(0.5, block_edge(gram), inf)[..., None, None], xp.zeros_like(wanted)
         for _ in range(_HELD_OUT_STEPS):
-            codes = (codes - size * (codes @ gram - products)).clip(min=0.0)
-        loss = xp.where(run.alive, _mean_square(xp, codes @ run.parts - run.held_out), xp.nan)
+            codes = (codes - size * (codes @ gram - wanted)).clip(min=0.0)
+        loss = xp.where(run.alive, mean_square(xp, codes @ run.parts - run.held_out), xp.nan)
     return xp.astype(xp.asarray(loss), xp.float64)
-
-
-class _Step(NamedTuple):
-    """The size of a step; the same in units of the edge; and whether ceiling or cap made it smaller."""
-
-    size: Any
-    bound: Any
-    is_clipped: Any
-
-
-def _limited(problem: Factorisation, xp: Any, rate: Any, edge: Any, first_edge: Any) -> _Step:
-    """The step that the rate asks for, within ceiling and cap."""
-    unit = edge if problem.rates == "bound" else first_edge
-    wanted = size = rate * xp.where(unit < inf, unit, 0.0)  # Without curvature there is no slope either, and no step.
-    if problem.rates != "plain":
-        size = xp.minimum(wanted, limited(problem.ceiling, edge, problem.cap * first_edge))
-    return _Step(size, size / edge, wanted > size)
-
-
-def _edge_of_parts(codes: Any, size: int) -> Any:
-    """The edge of H, from codes that have not seen the batch; infinite without curvature."""
-    with np.errstate(divide="ignore"):
-        return 2.0 / expected_smoothness(codes, size)
-
-
-def _moved(xp: Any, moving: Any, factor: Any, gradient: Any, size: Any) -> Any:
-    """A projected gradient step, but none where the run is frozen or asleep."""
-    moved = (factor - size[..., None, None] * gradient).clip(min=0.0)
-    return xp.where(moving[..., None, None], moved, factor)
-
-
-def _noise(problem: Factorisation, xp: Any, run: Factors, factor: Any, deviation: Any, *, awake: Any) -> Any:
-    """Noise for the gradient of this factor, or of some of its rows."""
-    if problem.noise == 0.0:
-        return 0.0
-    normal = run.streams.normal(tuple(factor.shape[-2:]), awake)
-    return deviation[..., None, None] * xp.asarray(normal, dtype=factor.dtype, device=factor.device)
-
-
-def _products(rows: Any, parts: Any) -> Any:
-    """V H^T; where a fleet shares the rows, as one product of matrices."""
-    if rows.ndim == parts.ndim:
-        return rows @ parts.mT
-    runs, rank, columns = parts.shape
-    return (parts.reshape(runs * rank, columns) @ rows.mT).reshape(runs, rank, -1).mT
-
-
-def _mean_square(xp: Any, matrix: Any) -> Any:
-    return _inner(xp, matrix, matrix) / (matrix.shape[-2] * matrix.shape[-1])
-
-
-def _inner(xp: Any, left: Any, right: Any) -> Any:
-    """The sum of products, without an array of them."""
-    flat = (*left.shape[:-2], left.shape[-2] * left.shape[-1])
-    return xp.vecdot(left.reshape(flat), right.reshape(flat))
-
-
-def _cosine(xp: Any, left: Any, right: Any) -> Any:
-    """The cosine of the angle between two matrices, 0 where one of them is zero."""
-    norms = xp.sqrt(_inner(xp, left, left)) * xp.sqrt(_inner(xp, right, right))
-    return xp.where(norms > 0.0, _inner(xp, left, right) / xp.where(norms > 0.0, norms, 1.0), 0.0)

@@ -10,6 +10,8 @@ from surefoot import checks
 from surefoot.nmf.arrays import alike, bare, gram_of, narrow, sound, where_sound, wide
 from surefoot.nmf.eigenvalues import largest_eigenvalue
 
+_EPSILON = 2.0**-52
+
 
 def expected_smoothness(codes: Any, batch_size: int, *, gram: Any = None, method: str = "eigen", sweeps: int = 3) -> Any:
     r"""How curved a batch's estimate of the objective is in H, in mean square over all batches of b of the m rows.
@@ -43,11 +45,16 @@ def expected_smoothness(codes: Any, batch_size: int, *, gram: Any = None, method
     xp, factor = wide(codes)
     finite, factor = sound(xp, factor)
     largest = wide(largest_eigenvalue(gram_of(xp, factor) if gram is None else gram, method=method, sweeps=sweeps))[1]
+    longest = xp.max(xp.sum(factor * factor, axis=-1), axis=-1) if b < m else 0.0
+    return narrow(xp, where_sound(xp, finite, smoothness(largest, longest, tuple(codes.shape[-2:]), b)), codes, up=True)
+
+
+def smoothness(largest: Any, longest: Any, shape: tuple[int, int], batch_size: int) -> Any:
+    """The expected smoothness, not narrowed, from the largest eigenvalue and the largest squared norm of a row, in float64."""
+    (m, rank), b = shape, batch_size
     if b < m:
-        longest = xp.max(xp.sum(factor * factor, axis=-1), axis=-1)
         largest = m * ((b - 1) * largest + (m - b) * longest) / (b * (m - 1))
-    margin = 1.0 + (sum(codes.shape[-2:]) + 8) * float(xp.finfo(xp.float64).eps)
-    return narrow(xp, where_sound(xp, finite, largest * margin), codes, up=True)
+    return largest * (1.0 + (m + rank + 8) * _EPSILON)
 
 
 class RunningMaximumState(NamedTuple):
