@@ -13,7 +13,7 @@ FLOORS = {
         "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
-    1: "spec problems fleet numbers features control episodes loop runs stats nmf batches recipes r_objects",
+    1: "spec problems fleet memory numbers features control episodes loop runs stats nmf batches recipes r_objects",
     2: "data texts ratings torch transformers device snapshot ranks networks stacked tasks gym sb3 sklearn",
     4: "lineup catalogue workers compare curves pictures report tables cli __main__",
 }

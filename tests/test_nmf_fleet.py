@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from surefoot import Greedy
 from surefoot.catalogue import problem
 from surefoot.fleet import OneByOne
-from surefoot.nmf import Factorisation, Matrices
+from surefoot.nmf import Factorisation, Matrices, Split, largest_eigenvalue
+from surefoot.nmf.memory import per_run
 
 OWN: dict[str, Any] = {"draw": Matrices(rows=30, columns=20, noise=(0.0, 0.3), rank=(2, 6)), "rank": 5}
 MADE = {
@@ -23,6 +26,7 @@ MADE = {
     "oracle": Factorisation("test", batch_size=None, noise=0.5, rates="clipped", ceiling=0.5, **OWN),
     "both": Factorisation("test", batch_size=7, noise=0.5, **OWN),
     "plain": Factorisation("test", batch_size=None, noise=0.1, rates="plain", **OWN),
+    "collatz": Factorisation("test", batch_size=7, eigenvalues="collatz", gradients=False, **OWN),
     "shared": problem("digits-nmf", array=functools.partial(np.asarray, dtype=np.float64)),
     "shared-exact": problem("digits-nmf", batch_size=None, array=functools.partial(np.asarray, dtype=np.float64)),
 }
@@ -147,6 +151,67 @@ def test_wrong_rates_are_refused_in_a_sentence(rates: list[float], message: str)
     fleet = MADE["exact"].fleet()
     with pytest.raises(ValueError, match=message):
         fleet.step(fleet.init([0, 1]), rates)
+
+
+def test_the_gram_kept_up_to_date_is_that_of_the_codes() -> None:
+    fleet = MADE["minibatch"].fleet()
+    runs = fleet.init(SEEDS)
+    for _ in range(51):
+        fleet.step(runs, RATES)
+        assert_allclose(runs.gram, runs.codes.mT @ runs.codes, rtol=1e-12, atol=1e-12)
+        assert_allclose(runs.lengths, np.sum(runs.codes**2, axis=-1), rtol=1e-12)
+
+
+def test_collatz_takes_no_longer_steps_than_eigenvalues() -> None:
+    edges = [made.init(0).codes_edge for made in (MADE["collatz"], MADE["minibatch"])]
+    assert 0.9 < edges[0] / edges[1] <= 1.0 + 1e-12
+    run = MADE["collatz"].init(0)
+    _, signals = MADE["collatz"].step(run, 1.0)
+    assert set(signals) == {"loss", "bound", "clipped"}
+    assert run.parts_edge <= 2.0 / largest_eigenvalue(run.codes.T @ run.codes)
+
+
+@every_kind
+def test_a_fleet_that_does_not_fit_is_split_and_says_so(made: Any) -> None:
+    kept, working = per_run(made)
+    small, whole = made.fleet(capacity=int((4 * kept + 2.5 * working) / 0.7)), made.fleet()
+    with pytest.warns(UserWarning, match="4 runs of .* do not fit on cpu at once: worked on 2 by 2"):
+        runs = small.init(SEEDS)
+    assert isinstance(runs, Split)
+    with warnings.catch_warnings():
+        others = whole.init(SEEDS)
+    for restart in range(3):
+        runs, others = (fleet.restart(some, [2, 0], [5, restart]) for fleet, some in ((small, runs), (whole, others)))
+        awake = np.array([True, restart == 1, False, True])
+        _, signals = small.step(runs, RATES, awake)
+        _, expected = whole.step(others, RATES, awake)
+        for name, values in signals.items():
+            assert_allclose(values[awake], expected[name][awake], rtol=1e-12, atol=1e-12)
+        _, signals = small.step(runs, RATES)
+        assert_allclose(signals["loss"], whole.step(others, RATES)[1]["loss"], rtol=1e-12)
+    assert_allclose(small.held_out(runs), whole.held_out(others), rtol=1e-12)
+
+
+def test_a_fleet_whose_factors_do_not_fit_is_refused_with_the_number_that_would() -> None:
+    message = r"1000 runs of test must find .* of memory, and there are .* on cpu \(train at most \d+ at once"
+    with pytest.raises(MemoryError, match=message):
+        MADE["minibatch"].fleet(capacity=2_000_000).init(range(1000))
+    with pytest.raises(ValueError, match="capacity must be a whole number, 1 or more, got 0"):
+        MADE["minibatch"].fleet(capacity=0)
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": None}, {"batch_size": 16}, {"batch_size": None, "noise": 0.1}], ids=str)
+def test_memory_is_counted_as_it_is_taken(settings: dict[str, Any]) -> None:
+    made = Factorisation("test", draw=Matrices(rows=200, columns=100), rank=10, **settings)
+    made.step(made.init(0), 0.5)
+    tracemalloc.start()
+    fleet = made.fleet()
+    runs = fleet.init(range(64))
+    fleet.step(runs, np.full(64, 0.5))
+    fleet.held_out(runs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < peak / (64 * sum(per_run(made))) < 1.1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -13,7 +13,7 @@ from surefoot.batches import Batches
 from surefoot.nmf.arrays import gram_of, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,6 +53,10 @@ class Factors:
     streams: Streams
     gram: Any = None
     lengths: Any = None
+
+    def __len__(self) -> int:
+        """How many runs there are in a fleet."""
+        return int(self.codes.shape[0])
 
     @property
     def shares_rows(self) -> bool:
@@ -108,6 +112,28 @@ class Factors:
         for name in (*changing.split(), *kept, *(() if self.shares_rows else ("rows", "held_out"))):
             getattr(self, name)[index] = getattr(others, name)
         self.streams = self.streams.replaced(places, others.streams)
+
+
+@dataclass
+class Split:
+    """The runs of a fleet that does not fit into memory at once.
+
+    Attributes:
+        pieces: Fleets that do, one after another.
+    """
+
+    pieces: list[Factors]
+
+    def __len__(self) -> int:
+        """How many runs there are in all."""
+        return sum(map(len, self.pieces))
+
+    def parted(self) -> Iterator[tuple[Factors, slice]]:
+        """Each piece, and where its runs stand among all."""
+        first = 0
+        for piece in self.pieces:
+            yield piece, slice(first, first + len(piece))
+            first += len(piece)
 
 
 def _measured(codes: Any) -> tuple[Any, Any]:

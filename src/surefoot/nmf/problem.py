@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from surefoot import checks
-from surefoot.fleet import as_pairs, as_rates, as_seeds
+from surefoot import checks, memory
+from surefoot.fleet import as_pairs, as_rates, as_seeds, on_host
 from surefoot.nmf.edges import block_edge
 from surefoot.nmf.eigenvalues import METHODS
-from surefoot.nmf.factors import Factors, Streams
+from surefoot.nmf.factors import Factors, Split, Streams
+from surefoot.nmf.memory import per_run
 from surefoot.nmf.sampling import expected_smoothness, limited
 from surefoot.nmf.steps import advance, edge_of, mean_square, products
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+R = TypeVar("R", Factors, Split)
 _HELD_OUT_STEPS = 200
 
 
@@ -112,9 +114,9 @@ class Factorisation:
         """Projected stochastic gradient descent, the only one."""
         return "sgd"
 
-    def fleet(self) -> FactorisationFleet:
-        """The same problem for many runs at once."""
-        return FactorisationFleet(self)
+    def fleet(self, **settings: Any) -> FactorisationFleet:
+        """The same problem for many runs at once; settings are those of `FactorisationFleet`."""
+        return FactorisationFleet(self, **settings)
 
     def init(self, seed: int) -> Factors:
         """Uniform random factors whose product has the matrix's mean."""
@@ -139,9 +141,15 @@ class FactorisationFleet:
 
     Attributes:
         problem: The problem.
+        capacity: Bytes of memory that the fleet may take; if None, what is free in main memory, and on a device no limit.
     """
 
     problem: Factorisation
+    capacity: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.capacity is not None:
+            checks.whole("capacity", self.capacity, low=1)
 
     @property
     def name(self) -> str:
@@ -168,12 +176,33 @@ class FactorisationFleet:
         """The revision of the problem's definition."""
         return self.problem.revision
 
-    def init(self, seeds: Sequence[int]) -> Factors:
-        """One run per seed; a seed may come more than once, as in a grid of rates."""
-        distinct, place = np.unique(as_seeds(seeds), return_inverse=True)
+    def init(self, seeds: Sequence[int]) -> Factors | Split:
+        """One run per seed; a seed may come more than once, as in a grid of rates.
+
+        Memory is counted beforehand. Where not all runs can be worked on at once, they are worked on part by part, and a
+        warning says so.
+
+        Raises:
+            MemoryError: What has to be kept of so many runs does not fit.
+        """
+        listed = as_seeds(seeds)
+        together = self._together(len(listed))
+        pieces = [self._begin(listed[first : first + together]) for first in range(0, len(listed), together)]
+        return pieces[0] if len(pieces) == 1 else Split(pieces)
+
+    def _together(self, runs: int) -> int:
+        """How many runs are worked on at once."""
+        if self.capacity is None and not on_host((self.problem.array or np.asarray)(np.empty(0))):
+            return runs  # Only its framework could say how much memory a device has left.
+        kept, working = per_run(self.problem)
+        together = memory.at_once(self.name, runs, kept=kept, working=working, capacity=self.capacity)
+        return -(-runs // -(-runs // together))
+
+    def _begin(self, seeds: list[int]) -> Factors:
+        distinct, place = np.unique(seeds, return_inverse=True)
         return _begin(self.problem, distinct.tolist(), place)
 
-    def step(self, runs: Factors, rates: Any, awake: Any = None) -> tuple[Factors, Mapping[str, Any]]:
+    def step(self, runs: R, rates: Any, awake: Any = None) -> tuple[R, Mapping[str, Any]]:
         """One step of every run that is awake, at its own rate.
 
         A run whose loss is not finite is frozen: from the next step on all its signals are NaN.
@@ -185,31 +214,46 @@ class FactorisationFleet:
             between the parts' (noisy) downhill direction and their last move, 0 where there is none; and `relative_step`, the
             norm of this move over that of the parts.
         """
-        return runs, advance(self.problem, runs, as_rates(rates, len(runs.codes)), awake)
+        rates = as_rates(rates, len(runs))
+        if isinstance(runs, Factors):
+            return runs, advance(self.problem, runs, rates, awake)
+        every = [
+            advance(self.problem, piece, rates[part], None if awake is None else awake[part]) for piece, part in runs.parted()
+        ]
+        return runs, {name: _joined([signals[name] for signals in every]) for name in every[0]}
 
-    def held_out(self, runs: Factors) -> Any:
+    def held_out(self, runs: Factors | Split) -> Any:
         """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen."""
-        return _fitted_loss(runs)
+        if isinstance(runs, Factors):
+            return _fitted_loss(runs)
+        return _joined([_fitted_loss(piece) for piece in runs.pieces])
 
-    def restart(self, runs: Factors, places: Sequence[int], seeds: Sequence[int]) -> Factors:
+    def restart(self, runs: R, places: Sequence[int], seeds: Sequence[int]) -> R:
         """The runs, those at these places begun afresh from these seeds; all others as they are."""
         places, seeds = as_pairs(places, seeds)
-        if places:
-            runs.replace(places, self.init(seeds))
+        for piece, part in [(runs, slice(0, len(runs)))] if isinstance(runs, Factors) else runs.parted():
+            inside = [pair for pair in zip(places, seeds, strict=True) if part.start <= pair[0] < part.stop]
+            if inside:
+                piece.replace([place - part.start for place, _ in inside], self._begin([seed for _, seed in inside]))
         return runs
+
+
+def _joined(values: list[Any]) -> Any:
+    """What was measured of all runs, from the pieces of a fleet."""
+    return array_namespace(*values).concat(values)
 
 
 def _begin(problem: Factorisation, seeds: Sequence[int], place: NDArray[np.intp]) -> Factors:
     """Runs that have not begun: each of the seed at its place, in the shape of `place`, () for a single run."""
     if problem.draw:
         matrices = [problem.draw(seed) for seed in seeds]
-        rows, held_out = (np.stack(part)[place] for part in zip(*matrices, strict=True))
+        rows, held_out = (_placed(part, place) for part in zip(*matrices, strict=True))
     elif problem.load:
         matrices = [problem.load()] * len(seeds)
         rows, held_out = matrices[0]
     array = problem.array or np.asarray
     starts = [_start(seed, matrix, problem.rank) for seed, (matrix, _) in zip(seeds, matrices, strict=True)]
-    codes, parts = (array(np.stack(factor)[place]) for factor in zip(*starts, strict=True))
+    codes, parts = (array(_placed(factor, place)) for factor in zip(*starts, strict=True))
     xp, m = array_namespace(codes), codes.shape[-2]
     size = min(problem.batch_size or m, m)
     nothing = xp.zeros(place.shape, dtype=codes.dtype, device=codes.device)
@@ -232,6 +276,11 @@ def _begin(problem: Factorisation, seeds: Sequence[int], place: NDArray[np.intp]
         run.codes_noise = problem.noise * xp.sqrt(mean_square(xp, residual @ run.parts.mT))
         run.parts_noise = problem.noise * xp.sqrt(mean_square(xp, run.codes.mT @ residual))
     return run
+
+
+def _placed(arrays: Sequence[NDArray[Any]], place: NDArray[np.intp]) -> NDArray[Any]:
+    """Of each run its own array, in the shape of `place`."""
+    return np.stack([arrays[number] for number in place.ravel().tolist()]).reshape(*place.shape, *arrays[0].shape)
 
 
 def _start(seed: int, matrix: NDArray[Any], rank: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
+
+from surefoot import memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 CACHE = 8 * 2**20
 """Bytes that may lie between forwards and backwards on a CPU; parameters, each used once, were measured not to matter."""
-_SPARE = 0.7
 
 
 class PerRun(NamedTuple):
@@ -66,19 +65,14 @@ def at_once(fleet: NetworkFleet, runs: int) -> int:
         MemoryError: What has to be kept of so many runs does not fit.
     """
     order, kept, working, between = per_run(fleet)
-    room, lasting = int(_SPARE * (fleet.capacity or free(fleet.device))), runs * (order + kept)
-    if lasting + working > room:
-        most = max(0, (room - working) // (order + kept))
-        raise MemoryError(
-            f"{runs} runs of {fleet.name} must find {_size(lasting + working)} of memory, and there are {_size(room)} "
-            f"on {fleet.device} (train at most {most} at once)"
-        )
-    together = min(runs, (room - lasting) // working)
-    if together < runs:
-        warnings.warn(
-            f"{runs} runs of {fleet.name} do not fit on {fleet.device} at once: worked on {together} by {together}",
-            stacklevel=4,
-        )
+    together = memory.at_once(
+        fleet.name,
+        runs,
+        kept=order + kept,
+        working=working,
+        capacity=fleet.capacity or free(fleet.device),
+        device=fleet.device,
+    )
     if torch.device(fleet.device).type == "cpu":
         together = min(together, max(1, CACHE // max(between, 1)))
     parts = -(-runs // together)
@@ -89,15 +83,4 @@ def free(device: str) -> int:
     """Bytes of memory that are free there."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Not every system says.
-        return 2**63 - 1
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024.0:  # noqa: PLR2004 - the unit's own size
-            return f"{count:.0f} {unit}"
-        count /= 1024.0
-    return f"{count:.1f} GiB"
+    return memory.free()
