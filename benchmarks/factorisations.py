@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STEPS, RATE = 10, 0.5
 SHAPES = {"NMF 200 x 100, rank 10, batch 16": (200, 100, 10, 16), "NMF 60 x 40, rank 6, batch 8": (60, 40, 6, 8)}
 RUNS = (1, 16, 64, 256, 512)
+TARGETS = (20.0, 8.0)
+"""Asked for, as multiples of the loops, somewhere in the table: of autograd, and of the formulas."""
 
 
 def problems() -> list[Factorisation]:

@@ -9,6 +9,9 @@ fleet draw the same batches and end each SGD step with its losses. On a CPU all 
 time, and loop and fleet take turns, so that other programs disturb both alike. Beside them stands how much of what the machine
 can do in a large matrix product the fleet reaches. Without Fashion-MNIST its rows are timed on random pictures of its shape,
 and say so.
+
+Factorisations follow, on a CPU only, beside two loops that do the same work: one that lets PyTorch differentiate, and one with
+the gradients' formulas in NumPy (`factorisations.py`).
 """
 
 from __future__ import annotations
@@ -25,14 +28,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+import factorisations
 from surefoot import data
 from surefoot.networks import Network, network
+from surefoot.nmf.memory import per_run
 from surefoot.stacked import NetworkFleet, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from surefoot.data import Split
+    from surefoot.nmf import Factorisation
 
 SGD_STEPS, TURNS, RATE = 10, 5, 0.05
 
@@ -202,6 +208,28 @@ def measure(row: Row, device: str, limit: float, wanted: list[str]) -> bool:
     return met
 
 
+def measure_factorisation(problem: Factorisation) -> bool:
+    """Time the fleets of one factorisation beside both loops, print it, and say whether the targets are met."""
+    loops = {"autograd": factorisations.autograd(problem), "analytic": factorisations.analytic(problem)}
+    fleets = {str(runs): factorisations.together(problem, runs) for runs in factorisations.RUNS}
+    taken, met = seconds(loops | fleets, "cpu"), False
+    kept, working = per_run(problem)
+    for runs in factorisations.RUNS:
+        rate = runs / taken[str(runs)]
+        ratios = [rate * taken[name] for name in loops]
+        cells = problem.name, problem.eigenvalues, runs, *(f"{1 / taken[name]:,.0f}" for name in loops), f"{rate:,.0f}"
+        size = f"{kept / 1024:,.0f} + {working / 1024:,.0f}"
+        print("|", " | ".join(map(str, (*cells, *(f"{ratio:.1f}" for ratio in ratios), size))), "|", flush=True)
+        met |= all(ratio >= target for ratio, target in zip(ratios, factorisations.TARGETS, strict=True))
+    return met or problem.eigenvalues != "collatz"
+
+
+def table(*columns: str) -> None:
+    """The head of a table."""
+    print("|", " | ".join(columns), "|")
+    print("|---" * len(columns) + "|")
+
+
 def main() -> None:
     """Measure, print, and say whether the targets are met."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -212,20 +240,18 @@ def main() -> None:
     torch.set_num_threads(1)
     limit = product_limit(given.device)
     print(f"PyTorch {torch.__version__}, {given.device}, a large float32 product: {limit:,.0f} GFLOP/s\n")
-    columns = (
-        "network",
-        "runs",
-        "loop, steps/s",
-        "fleet, steps/s",
-        "ratio",
-        "target",
-        "of a large product",
-        "KiB a run: kept + working + order",
-    )
-    print("|", " | ".join(columns), "|")
-    print("|---" * len(columns) + "|")
     chosen = [row for row in rows(given.device) if row.network.name.startswith(given.only)]
-    met = [measure(row, given.device, limit, given.ways.split("+")) for row in chosen]
+    met = []
+    if chosen:
+        of_loops = "network", "runs", "loop, steps/s", "fleet, steps/s", "ratio", "target"
+        table(*of_loops, "of a large product", "KiB a run: kept + working + order")
+        met += [measure(row, given.device, limit, given.ways.split("+")) for row in chosen]
+    made = [problem for problem in factorisations.problems() if problem.name.startswith(given.only)]
+    if made and given.device == "cpu":
+        steps = "autograd, steps/s", "analytic, steps/s", "fleet, steps/s"
+        print()
+        table("factorisation", "eigenvalues", "runs", *steps, "to autograd", "to analytic", "KiB a run: kept + working")
+        met += [measure_factorisation(problem) for problem in made]
     sys.exit(0 if all(met) else 1)
 
 

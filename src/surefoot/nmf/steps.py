@@ -9,7 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from surefoot.fleet import on_host
-from surefoot.nmf.arrays import narrow, wide
+from surefoot.nmf.arrays import gram_of, narrow, wide
 from surefoot.nmf.edges import block_edge
 from surefoot.nmf.eigenvalues import largest_eigenvalue
 from surefoot.nmf.sampling import smoothness
@@ -96,9 +96,10 @@ def _limited(problem: Factorisation, xp: Any, rate: Any, edge: Any, first_edge: 
 def _edge_of_parts(problem: Factorisation, run: Factors, size: int) -> Any:
     """The edge of H, from codes that have not seen the batch; infinite without curvature."""
     if run.gram is None:
-        xp, gram, longest = *wide(run.codes.mT @ run.codes), 0.0
+        xp, codes = wide(run.codes)
+        gram, longest = gram_of(xp, codes), 0.0
     else:
-        xp, gram = wide(run.gram)
+        xp, gram = array_namespace(run.gram), run.gram
         longest = xp.max(run.lengths, axis=-1)
     largest = largest_eigenvalue(gram, method=problem.eigenvalues)
     return 2.0 / narrow(xp, smoothness(largest, longest, tuple(run.codes.shape[-2:]), size), run.codes, up=True)
