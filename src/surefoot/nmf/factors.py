@@ -63,22 +63,23 @@ class Factors:
         """Whether this is a fleet whose runs have one matrix."""
         return bool(self.rows.ndim < self.codes.ndim)
 
-    def draw(self, awake: Any = None) -> tuple[Any, Any]:
-        """The next batch of every run, as an index into `rows` and one into `codes`; all rows where none are drawn.
+    def draw(self, awake: Any = None) -> tuple[Any, Any, Any]:
+        """The next batch of every run: its rows, their codes, and the place where `put` puts new ones; all if none are drawn.
 
         Args:
             awake: Which runs use up what is random; None for all.
         """
         self.streams = self.streams if awake is None else self.streams.parted(awake)
         if not self.streams.order:
-            return ..., ...
-        place = array_namespace(self.codes).asarray
+            return self.rows, self.codes, ...
         self.refresh(self.streams.refill())
-        batch = place(self.streams.batch(awake), device=device(self.codes))
-        if batch.ndim == 1:
-            return batch, batch
-        whole = place(np.arange(len(batch))[:, None], device=device(self.codes)), batch
-        return (batch if self.shares_rows else whole), whole
+        batch = self.streams.batch(awake)
+        # As places in one table of all runs' rows: with one index instead of two, looking up is twice as fast.
+        place = batch if batch.ndim == 1 else batch + self.codes.shape[-2] * np.arange(len(batch))[:, None]
+        xp, there = array_namespace(self.codes), device(self.codes)
+        of_codes = xp.asarray(place, device=there)
+        of_rows = xp.asarray(batch, device=there) if self.shares_rows else of_codes
+        return _taken(xp, self.rows, of_rows), _taken(xp, self.codes, of_codes), of_codes
 
     def refresh(self, begun: NDArray[np.bool_]) -> None:
         """Take W^T W and the rows' lengths afresh for runs that begin an epoch.
@@ -98,9 +99,9 @@ class Factors:
         if place is ...:
             self.codes = new
             return
-        self.codes[place] = new
+        self.codes.reshape(-1, new.shape[-1])[place] = new
         xp, old, new = wide(old, new)
-        self.lengths[place] = xp.vecdot(new, new)
+        self.lengths.reshape(-1)[place] = xp.vecdot(new, new)
         twice = (new - old).mT @ (new + old)  # Its symmetric part is the difference of both Grams.
         self.gram += 0.5 * (twice + twice.mT)
 
@@ -134,6 +135,12 @@ class Split:
         for piece in self.pieces:
             yield piece, slice(first, first + len(piece))
             first += len(piece)
+
+
+def _taken(xp: Any, table: Any, places: Any) -> Any:
+    """Rows of a table, in the shape of their places."""
+    width = table.shape[-1]
+    return xp.take(table.reshape(-1, width), places.reshape(-1), axis=0).reshape(*places.shape, width)
 
 
 def _measured(codes: Any) -> tuple[Any, Any]:

@@ -23,9 +23,8 @@ def advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None) 
     """One step of a run, or of those of a fleet that are awake at a vector of rates, in place; and what was measured."""
     xp, m = array_namespace(run.codes), run.codes.shape[-2]
     rate = xp.asarray(rate, dtype=run.codes.dtype, device=run.codes.device)
-    of_rows, of_codes = run.draw(awake)
+    rows, codes, place = run.draw(awake)
     moving = True if awake is None else xp.asarray(awake, device=run.codes.device)
-    rows, codes = run.rows[of_rows], run.codes[of_codes]
     b = codes.shape[-2]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # A run beyond all numbers is marked, not warned of.
         residual = codes @ run.parts
@@ -43,12 +42,13 @@ def advance(problem: Factorisation, run: Factors, rate: Any, awake: Any = None) 
         before, run.parts = run.parts, _moved(xp, moving, run.parts, gradient, first.size)
         if problem.gradients:
             others["relative_step"] = _relative_step(xp, run, moving, before)
-        gram = run.parts @ run.parts.mT
+        # The copy keeps NumPy from a routine for symmetric products, which takes twice as long for small ones.
+        gram = run.parts @ (+run.parts).mT
         gradient = codes @ gram
         gradient -= products(rows, run.parts)
         gradient += _noise(problem, xp, run, codes, run.codes_noise, awake=awake)
         second = _limited(problem, xp, rate, block_edge(gram, method=problem.eigenvalues), run.codes_edge)
-        run.put(of_codes, codes, _moved(xp, moving, codes, gradient, second.size))
+        run.put(place, codes, _moved(xp, moving, codes, gradient, second.size))
         bound = xp.where(first.bound > second.bound, first.bound, second.bound)
     others = {"bound": bound, "clipped": first.is_clipped | second.is_clipped} | others
     signals = {"loss": loss} | {name: xp.where(run.alive, value, xp.nan) for name, value in others.items()}
