@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from surefoot import Greedy
 from surefoot.catalogue import problem
 from surefoot.fleet import OneByOne
-from surefoot.nmf import Factorisation, Matrices, Split, largest_eigenvalue
+from surefoot.nmf import Factorisation, Matrices, Pieces, largest_eigenvalue
 from surefoot.nmf.memory import per_run
 
 OWN: dict[str, Any] = {"draw": Matrices(rows=30, columns=20, noise=(0.0, 0.3), rank=(2, 6)), "rank": 5}
@@ -177,7 +177,7 @@ def test_a_fleet_that_does_not_fit_is_split_and_says_so(made: Any) -> None:
     small, whole = made.fleet(capacity=int((4 * kept + 2.5 * working) / 0.7)), made.fleet()
     with pytest.warns(UserWarning, match="4 runs of .* do not fit on cpu at once: worked on 2 by 2"):
         runs = small.init(SEEDS)
-    assert isinstance(runs, Split)
+    assert isinstance(runs, Pieces)
     with warnings.catch_warnings():
         others = whole.init(SEEDS)
     for restart in range(3):

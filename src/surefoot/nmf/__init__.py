@@ -16,7 +16,7 @@ from surefoot.nmf.cycle import chebyshev, descend
 from surefoot.nmf.edges import block_edge, cauchy_edge, feasible_direction, feasible_edge, noisy_edge
 from surefoot.nmf.eigenvalues import largest_eigenvalue
 from surefoot.nmf.exact import Incremental, Pass
-from surefoot.nmf.factors import Factors, Split, Streams
+from surefoot.nmf.factors import Factors, Pieces, Streams
 from surefoot.nmf.joint import Quartic, quartic, segment_edge
 from surefoot.nmf.masks import masked_edge, row_edges
 from surefoot.nmf.matrices import Matrices
@@ -31,10 +31,10 @@ __all__ = [
     "Incremental",
     "Matrices",
     "Pass",
+    "Pieces",
     "Quartic",
     "RunningMaximum",
     "RunningMaximumState",
-    "Split",
     "Streams",
     "TwoHalves",
     "TwoHalvesState",

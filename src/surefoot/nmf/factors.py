@@ -116,7 +116,7 @@ class Factors:
 
 
 @dataclass
-class Split:
+class Pieces:
     """The runs of a fleet that does not fit into memory at once.
 
     Attributes:

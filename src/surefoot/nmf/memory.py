@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from surefoot.nmf.problem import Factorisation
 
 
-class PerRun(NamedTuple):
+class RunBytes(NamedTuple):
     """Bytes of memory that one run of a fleet takes.
 
     Attributes:
@@ -23,13 +23,13 @@ class PerRun(NamedTuple):
     working: int
 
 
-def per_run(problem: Factorisation) -> PerRun:
+def per_run(problem: Factorisation) -> RunBytes:
     """The bytes that one run takes.
 
     >>> from surefoot.nmf import Factorisation, Matrices
     >>> own = Factorisation("own", draw=Matrices(rows=200, columns=100), rank=10, batch_size=16)
     >>> per_run(own)
-    PerRun(kept=213536, working=352000)
+    RunBytes(kept=213536, working=352000)
     """
     load = partial(problem.draw, 0) if problem.draw else problem.load
     assert load is not None
@@ -44,4 +44,4 @@ def per_run(problem: Factorisation) -> PerRun:
     # The products of a batch with its rows, the factors' gradients with noise, and codes in double precision.
     step = size * (2 * b * n + 3 * r * n + 3 * b * r) + 8 * (m * r + (r * (n + b) if problem.noise > 0.0 else 0))
     begin = 2 * rows.itemsize * own + (size * m * n if problem.noise > 0.0 else 0)
-    return PerRun(kept, max(step, begin, size * (k * n + 4 * k * r)))
+    return RunBytes(kept, max(step, begin, size * (k * n + 4 * k * r)))

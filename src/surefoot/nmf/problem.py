@@ -16,7 +16,7 @@ from surefoot import checks, memory
 from surefoot.fleet import as_pairs, as_rates, as_seeds, on_host
 from surefoot.nmf.edges import block_edge
 from surefoot.nmf.eigenvalues import METHODS
-from surefoot.nmf.factors import Factors, Split, Streams
+from surefoot.nmf.factors import Factors, Pieces, Streams
 from surefoot.nmf.memory import per_run
 from surefoot.nmf.sampling import expected_smoothness, limited
 from surefoot.nmf.steps import advance, edge_of, mean_square, products
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-R = TypeVar("R", Factors, Split)
+R = TypeVar("R", Factors, Pieces)
 _HELD_OUT_STEPS = 200
 
 
@@ -176,7 +176,7 @@ class FactorisationFleet:
         """The revision of the problem's definition."""
         return self.problem.revision
 
-    def init(self, seeds: Sequence[int]) -> Factors | Split:
+    def init(self, seeds: Sequence[int]) -> Factors | Pieces:
         """One run per seed; a seed may come more than once, as in a grid of rates.
 
         Memory is counted beforehand. Where not all runs can be worked on at once, they are worked on part by part, and a
@@ -188,7 +188,7 @@ class FactorisationFleet:
         listed = as_seeds(seeds)
         together = self._together(len(listed))
         pieces = [self._begin(listed[first : first + together]) for first in range(0, len(listed), together)]
-        return pieces[0] if len(pieces) == 1 else Split(pieces)
+        return pieces[0] if len(pieces) == 1 else Pieces(pieces)
 
     def _together(self, runs: int) -> int:
         """How many runs are worked on at once."""
@@ -222,7 +222,7 @@ class FactorisationFleet:
         ]
         return runs, {name: _joined([signals[name] for signals in every]) for name in every[0]}
 
-    def held_out(self, runs: Factors | Split) -> Any:
+    def held_out(self, runs: Factors | Pieces) -> Any:
         """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen."""
         if isinstance(runs, Factors):
             return _fitted_loss(runs)
