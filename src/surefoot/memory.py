@@ -8,7 +8,9 @@ import warnings
 _SPARE = 0.7
 
 
-def at_once(name: str, runs: int, *, kept: int, working: int, capacity: int | None = None, device: str = "cpu") -> int:
+def at_once(
+    name: str, runs: int, *, kept: int, working: int, capacity: int | None = None, device: str = "cpu", depth: int = 4
+) -> int:
     """How many of so many runs can be worked on together; if that is not all of them, one warning says so.
 
     >>> at_once("wines", 8, kept=1_000, working=10_000, capacity=1_000_000)
@@ -22,6 +24,7 @@ def at_once(name: str, runs: int, *, kept: int, working: int, capacity: int | No
         capacity: Bytes that all of it may take, of which 30% stay free for what is not counted; None for those free in main
             memory.
         device: What the memory belongs to, for the message.
+        depth: How many calls up the warning is to point: to whoever begins the fleet.
 
     Raises:
         MemoryError: What has to be kept of so many runs does not fit.
@@ -35,7 +38,9 @@ def at_once(name: str, runs: int, *, kept: int, working: int, capacity: int | No
         )
     together = min(runs, (room - lasting) // working)
     if together < runs:
-        warnings.warn(f"{runs} runs of {name} do not fit on {device} at once: worked on {together} by {together}", stacklevel=5)
+        warnings.warn(
+            f"{runs} runs of {name} do not fit on {device} at once: worked on {together} by {together}", stacklevel=depth
+        )
     return together
 
 

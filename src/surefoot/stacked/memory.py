@@ -72,6 +72,7 @@ def at_once(fleet: NetworkFleet, runs: int) -> int:
         working=working,
         capacity=fleet.capacity or free(fleet.device),
         device=fleet.device,
+        depth=5,
     )
     if torch.device(fleet.device).type == "cpu":
         together = min(together, max(1, CACHE // max(between, 1)))
