@@ -13,9 +13,9 @@ FLOORS = {
         "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
-    1: "spec problems loop runs stats nmf batches recipes",
-    2: "data torch transformers device snapshot ranks networks",
-    4: "lineup catalogue workers compare curves pictures document report tables terminal cli __main__",
+    1: "spec problems loop runs stats nmf batches recipes r_objects",
+    2: "data texts ratings torch transformers device snapshot ranks networks",
+    4: "lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
 """The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""

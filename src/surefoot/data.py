@@ -12,6 +12,7 @@ import zlib
 from contextlib import suppress
 from functools import cache
 from http.client import HTTPException
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
@@ -114,6 +115,20 @@ def stdlib_characters(context: int = 64) -> Split:
     return Split(*_windows(_source(_READ), context), *_windows(_source(_HELD_OUT), context))
 
 
+def cache_folder() -> Path:
+    """Where downloads are kept: `$XDG_CACHE_HOME/surefoot`, or `~/.cache/surefoot`."""
+    # An environment variable, below the command line: the one that says where a user's caches go.
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surefoot"
+
+
+def keep(file: Path, content: bytes) -> None:
+    """Write a file of the cache in one move, so that no other process reads half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        (Path(folder) / file.name).write_bytes(content)
+        (Path(folder) / file.name).replace(file)
+
+
 def _held_out_quarter(x: NDArray[Any], y: NDArray[Any]) -> Split:
     order, quarter = np.random.default_rng(0).permutation(len(x)), len(x) // 4
     train, held_out, features = order[quarter:], order[:quarter], x.astype(np.float32)
@@ -173,9 +188,7 @@ def _packaged() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _cache_file() -> Path:
-    # An environment variable, below the command line: the one that says where a user's caches go.
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "surefoot" / "fashion-mnist.npz"
+    return cache_folder() / "fashion-mnist.npz"
 
 
 def _cached() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -185,12 +198,9 @@ def _cached() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _keep(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    """Write the cache in one move, so that no other process reads half of it."""
-    file = _cache_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        np.savez_compressed(Path(folder) / file.name, pixels=pixels, labels=labels)
-        (Path(folder) / file.name).replace(file)
+    content = BytesIO()
+    np.savez_compressed(content, pixels=pixels, labels=labels)
+    keep(_cache_file(), content.getvalue())
 
 
 def _fetched() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

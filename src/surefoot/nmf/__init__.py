@@ -12,8 +12,10 @@ an abstract only, and its formula is not known to us. **The family of bounds her
 """
 
 from surefoot.nmf.balance import a_priori_edge, balance
+from surefoot.nmf.cycle import chebyshev, descend
 from surefoot.nmf.edges import block_edge, cauchy_edge, feasible_direction, feasible_edge, noisy_edge
 from surefoot.nmf.eigenvalues import largest_eigenvalue
+from surefoot.nmf.exact import Incremental, Pass
 from surefoot.nmf.joint import Quartic, quartic, segment_edge
 from surefoot.nmf.masks import masked_edge, row_edges
 from surefoot.nmf.noise import TwoHalves, TwoHalvesState, snr_edge
@@ -23,6 +25,8 @@ from surefoot.nmf.sampling import RunningMaximum, RunningMaximumState, expected_
 __all__ = [
     "Factorisation",
     "Factors",
+    "Incremental",
+    "Pass",
     "Quartic",
     "RunningMaximum",
     "RunningMaximumState",
@@ -32,6 +36,8 @@ __all__ = [
     "balance",
     "block_edge",
     "cauchy_edge",
+    "chebyshev",
+    "descend",
     "expected_smoothness",
     "feasible_direction",
     "feasible_edge",

@@ -14,9 +14,9 @@ def a_priori_edge(norm: Any, objective: Any, rank: int) -> Any:
 
     *Proved* (`docs/nmf/bounds.md`, "Proposition 4"): at nonnegative factors that `balance` has balanced, whose objective is at
     most $f_0$ and whose product is not zero, $\|W\|_F^2$ and $\|H\|_F^2$ are at most $L$. So one constant rate below $2/L$,
-    with `balance` before every step of a block, never increases the objective. It is some five times below the rates that
-    were just stable *in numbers* (1.7 times at the closest). *Invalid* without balancing, without nonnegativity, under noise
-    (where the objective need not stay below $f_0$), and for missing entries (whose product nothing bounds).
+    with `balance` before every step of a block, never increases the objective if $f_0 < \frac12\|V\|^2$. It is several times
+    smaller than the edges on the way. *Invalid* without balancing, without nonnegativity, under noise (where the objective
+    need not stay below $f_0$), and for missing entries (whose product nothing bounds).
 
     >>> round(float(a_priori_edge(norm=3.0, objective=0.5, rank=4)), 6)
     0.25

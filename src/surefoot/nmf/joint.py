@@ -85,13 +85,15 @@ class Quartic(NamedTuple):
         return self._first(limit, (self.linear, self.quadratic, self.cubic, self.quartic))[0]
 
     def best_step(self, limit: float = inf) -> Any:
-        """The step from 0 to `limit` with the lowest objective of all.
+        """The step from 0 to `limit` with the lowest objective of all; of two that are equally good, the smaller.
 
         Returns:
             Shape (...), in float64. 0 if the direction is not one of descent.
         """
         early, late = self._first(limit, (self.linear, 2.0 * self.quadratic, 3.0 * self.cubic, 4.0 * self.quartic))
-        return namespace(early).where(self.change(late) < self.change(early), late, early)
+        # Two minima may be equally deep, such as those of (W, H) and (-W, -H): then rounding must not choose.
+        better = self.change(late) < (1.0 + 1e-9) * self.change(early)
+        return namespace(early).where(better, late, early)
 
     def _first(self, limit: float, coefficients: tuple[Any, ...]) -> tuple[Any, ...]:
         if limit != inf:

@@ -13,7 +13,7 @@ def snr_edge(largest: Any, signal: Any, noise: Any) -> Any:
     r"""The edge $\frac{2}{L} \cdot \frac{\mathrm{SNR}}{1 + \mathrm{SNR}}$ of a noisy step, with SNR = signal / noise.
 
     *Proved without projection* (`docs/nmf/bounds.md`, "Noise"): with `signal` $\|G\|^2$ and `noise` $\sigma^2 = E\|\xi\|^2$, a
-    step up to it lowers the expected objective; it is never above `noisy_edge`, and needs no curvature of the noise. *Invalid
+    step below it lowers the expected objective; it is never above `noisy_edge`, and needs no curvature of the noise. *Invalid
     under projection*: there the noise costs at first order, and at an SNR below 1 no rate at all need lower the expected
     objective. With the gradient mapping's $\|d\|^2$ for the signal no increase was seen *in numbers* at an SNR of 1 and above.
     It looks one step ahead, and is a poor schedule: use it as a ceiling.

@@ -97,7 +97,8 @@ def limited(scale: Any, edge: Any, cap: Any) -> Any:
     r"""Cap and clip together: the rate $\min(c \cdot \mathrm{edge}, \mathrm{cap})$.
 
     *Proved* (`docs/nmf/bounds.md`, "Theorem A", "Theorem B"): for exact gradients any scale $c < 1$ is stable, whatever the
-    cap; under noise of bounded variance c up to 0.5 *and* a finite cap let the expected objective grow at most linearly.
+    cap; under noise of bounded variance $c \le 1$ *and* a finite cap let the expected objective grow at most linearly. *In
+    numbers* c up to 0.5 is better under noise.
     Without the cap that is void: as the other factor shrinks, its edge goes to infinity, and noise of a fixed size is
     multiplied without limit. Without the edge it is void, too, as soon as the curvature grows.
 
