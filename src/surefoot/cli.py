@@ -15,6 +15,7 @@ from surefoot import __version__, catalogue, lineup, tables
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
+from surefoot.verify.command import verify_nmf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,6 +154,9 @@ def problems(*, as_json: JsonOption = False) -> None:
     for row in rows:
         table.add_row(row["problem"], row["description"], str(row["steps"]), ", ".join(row["optimizers"]))
     out.print(table)
+
+
+app.command()(verify_nmf)
 
 
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:

@@ -78,7 +78,7 @@ def theme(colours: Sequence[str] = LIGHT, *, ink: str = "#33373d", faint: str = 
     return {
         "font": FONT,
         "background": "transparent",
-        "range": {"category": [*colours, *list(colours[1:]) * (len(DASHES) - 1)]},
+        "range": {"category": [*colours, *list(colours[1:]) * (len(DASHES) - 1)], "heatmap": [faint, colours[0]]},
         "axis": {**lines, **sizes},
         "rule": {"color": ink},
         "text": {"color": ink, "fontSize": 11},
