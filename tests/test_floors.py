@@ -14,7 +14,7 @@ FLOORS = {
         "hold_all spelling checkpoint"
     ),
     1: "spec problems loop runs stats nmf batches recipes r_objects",
-    2: "data texts ratings torch transformers device snapshot ranks networks",
+    2: "data texts ratings torch transformers device snapshot ranks networks sklearn",
     4: "lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

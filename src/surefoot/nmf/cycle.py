@@ -15,7 +15,7 @@ from surefoot.nmf.eigenvalues import largest_eigenvalue
 _MATRIX = 2  # Dimensions.
 _EDGE = 2.0  # No step up to this, in units of 1/L, can raise the objective: Proposition 1.
 _SHORT, _SHORT_STEPS = 1.9, 3  # What is made instead of a cycle that would have raised it.
-_CACHE = 2**16
+_CACHE = 2**17
 """Bytes of the rows that a whole cycle is made on before it is the next rows' turn."""
 
 

@@ -99,7 +99,7 @@ class Incremental:
                 self.codes[rows],
                 gram,
                 block @ self._columns - self.linear[0],
-                steps=steps or _as_paid_for(self.codes, self._columns),
+                steps=steps or as_paid_for(self.codes, self._columns),
                 largest=codes_curvature,
             )
             self._grams[number], self._products[number] = _gram(self.codes[rows]), block.T @ self.codes[rows]
@@ -109,7 +109,7 @@ class Incremental:
                 self._columns,
                 gram,
                 sum(self._products) - self.linear[1],
-                steps=steps or _as_paid_for(self._columns, self.codes[rows]),
+                steps=steps or as_paid_for(self._columns, self.codes[rows]),
                 largest=parts_curvature,
             )
         self.parts = xp.matrix_transpose(self._columns)
@@ -127,7 +127,7 @@ class Incremental:
         )
 
 
-def _as_paid_for(factor: Any, other: Any) -> tuple[float, ...]:
+def as_paid_for(factor: Any, other: Any) -> tuple[float, ...]:
     """A cycle in proportion: an entry of the factor costs r operations a step, and before it one for each row of `other`.
 
     Fewer steps aim at a smaller spread of curvatures.

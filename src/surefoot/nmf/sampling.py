@@ -62,7 +62,7 @@ class RunningMaximum:
 
     Make the step with the state from *before* its batch was drawn, then update. *Proved* (`docs/nmf/bounds.md`, "Why not the
     batch's own edge"): a rate that depends on the batch's own curvature turns the mean direction away from the gradient, and
-    converges to the wrong point however small the rates become. The running maximum itself only *held in numbers*.
+    can converge to a wrong point however small the rates become. The running maximum itself only *held in numbers*.
 
     >>> largest = RunningMaximum(decay=0.5)
     >>> state = largest.init(8.0)

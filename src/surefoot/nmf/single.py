@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _FLOAT32 = np.finfo(np.float32)
-_LEAST, _MOST, _SWEEPS = 1e-40, 1e40, 4
-"""Of row sums in this range float64 holds the powers that so many sweeps make."""
+_SWEEPS = 4
+_RANGES = {4: (1e-6, 1e9, 1e-30), 8: (1e-40, 1e40, 1e-200)}
+"""For bytes of a number: of which row sums it holds the powers that so many sweeps make, and what is nothing beside them."""
 
 
 def single(gram: Any, method: str, sweeps: int) -> float | None:
@@ -50,14 +51,16 @@ def _eigen(matrix: NDArray[Any]) -> float | None:
 
 
 def _collatz(matrix: NDArray[Any], sweeps: int) -> float | None:
-    matrix = np.absolute(matrix, dtype=np.float64)
+    # In float32 if that is wide enough: each change of precision costs as much as a product.
+    matrix = np.absolute(matrix)
     vector = np.add.reduce(matrix, axis=-1)
     largest = float(np.maximum.reduce(vector))
-    if not _LEAST < largest < _MOST or sweeps > _SWEEPS:
-        return None
+    least, most, nothing = _RANGES[matrix.itemsize]
+    if not least < largest < most or sweeps > _SWEEPS:
+        return _collatz(matrix.astype(np.float64), sweeps) if matrix.itemsize == 4 and isfinite(largest) else None  # noqa: PLR2004
     if sweeps > 1:
         for _ in range(sweeps - 2):
             vector = matrix @ vector
-        vector += 1e-200 * largest  # Positive, also where a component is zero.
+        vector += matrix.dtype.type(nothing)  # Positive, also where a component is zero.
         largest = float(np.maximum.reduce(matrix @ vector / vector))
-    return largest * (1.0 + (len(matrix) + 8) * _EPSILON)
+    return largest * (1.0 + (len(matrix) + 8) * (_EPSILON if matrix.itemsize == 8 else float(_FLOAT32.eps)))  # noqa: PLR2004

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     """From a factor (problems, m, r), the gram of the other and the products, the factor after a step."""
 
 BELOW = 0.999
-"""A rule is checked at this fraction of its edge: strictly below it."""
+"""The fraction of its edge at which a rule is checked, strictly below it."""
 SWEEPS = 40
 _MASKED_SWEEPS = 15  # With an eigenvalue for every row they take ten times as long.
 _LONG = 5.0
