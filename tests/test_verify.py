@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,7 @@ pytest.importorskip("vl_convert")
 SMALL = ["verify-nmf", "--problems", "40", "--workers", "2"]
 PIECES = len(run.plan(40))
 ROWS = "surefoot-nmf.jsonl"
+DOCS = Path(__file__).parents[1] / "docs" / "nmf"
 
 
 def surefoot(*words, cwd, **settings):
@@ -147,6 +149,16 @@ def test_findings_of_another_version_are_made_again(undisturbed):
     lines = read(undisturbed[0] / ROWS)
     assert len(run.plan(40, [{**line, "version": 0} for line in lines])) == PIECES
     assert len(run.plan(40, [{**line, "with": "numpy 0"} for line in lines])) == PIECES
+
+
+def test_the_documentation_shows_what_its_rows_say():
+    found = run.judge(read(DOCS / "verification.jsonl.gz"), strict=False)
+    text = (DOCS / "verification.md").read_text("utf-8")
+    table = text.partition("% tables\n")[2].partition("% end\n")[0]
+    assert table.strip() == "\n".join(pages.as_markdown(found)).strip()
+    assert pages.summary(found) in text
+    assert all(verdict.is_met for verdict in found)
+    assert max(verdict.problems for verdict in found) == 10_000
 
 
 def test_two_processes_cannot_write_to_one_file(tmp_path):

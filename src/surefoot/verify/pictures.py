@@ -62,12 +62,9 @@ def tightness(verdicts: Verdicts) -> Spec:
 def noise(verdicts: Verdicts) -> Spec:
     """Where long noisy runs fail, by noise and rate, as the rate was set and with cap and clip."""
     titles = {"as-set": "Rate as it was set", "as-set-and-clipped": "The same rate, capped and clipped"}
-    maps = [
-        _map(
-            verdicts[name].columns, verdicts[name].columns["failures"] > 0, (_NOISE_AXIS, _RATE_AXIS), title, "runs that failed"
-        )
-        for name, title in titles.items()
-    ]
+    found = {title: verdicts[name].columns for name, title in titles.items()}
+    axes, what = (_NOISE_AXIS, _RATE_AXIS), "runs that failed"
+    maps = [_map(each, each["failures"] > 0, axes, title=title, what=what, full=1.0) for title, each in found.items()]
     return {"hconcat": maps, "spacing": GAP}
 
 
@@ -76,7 +73,7 @@ def region(verdicts: Verdicts) -> Spec:
     columns = verdicts["catapult"].columns
     is_catapult = columns["fate"] == catapult.CATAPULT
     title = "Climbed first, and then fitted"
-    there = _map(columns, is_catapult, (_JOINT_AXIS, _MEAN_AXIS), title, "such runs")
+    there = _map(columns, is_catapult, (_JOINT_AXIS, _MEAN_AXIS), title=title, what="such runs")
     return {"hconcat": [_fates(columns), there], "spacing": GAP}
 
 
@@ -118,14 +115,20 @@ def _histogram(values: NDArray[np.float64], title: str) -> Spec:
         },
     }
     one = {"data": {"values": [{"low": 1}]}, "mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": x}}
-    named = f"{title}: median {np.median(values):.2f}, lowest {values.min():.2g}"
+    named = f"{title}: median {np.median(values):.2f}, lowest {values.min():.2f}"
     return {"layer": [bars, one], "width": WIDTH, "height": _LOW_HEIGHT, "title": {"text": named, "fontSize": 13}}
 
 
 def _map(
-    columns: Mapping[str, NDArray[Any]], happened: NDArray[np.bool_], axes: tuple[Axis, Axis], title: str, what: str
+    columns: Mapping[str, NDArray[Any]],
+    happened: NDArray[np.bool_],
+    axes: tuple[Axis, Axis],
+    *,
+    title: str,
+    what: str,
+    full: float | None = None,
 ) -> Spec:
-    """The share of problems to which something happened, by two of the things that they were drawn with."""
+    """The share of problems to which something happened, by two of the things that they were drawn with; `full` is dark."""
     across, up = axes
     x, y, bins = columns[across.name], columns[up.name], (across.edges, up.edges)
     counts, hits = np.histogram2d(x, y, bins)[0], np.histogram2d(x[happened], y[happened], bins)[0]
@@ -134,7 +137,8 @@ def _map(
         for i, j in np.argwhere(counts > 0)
     ]
     names = [across.name, "right", up.name, "top", "share", "problems"]
-    share = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1], "interpolate": "rgb"}}
+    most = max((row[4] for row in rows), default=1.0) or 1.0
+    share = {"field": "share", "type": "quantitative", "scale": {"domain": [0, full or most], "interpolate": "rgb"}}
     legend = {"title": None, "format": ".0%", "gradientLength": HEIGHT // 2, "titleFontWeight": "normal"}
     return {
         "data": table(names, rows, numbers=names),
