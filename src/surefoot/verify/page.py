@@ -25,6 +25,7 @@ HEADINGS = {
     "noise": "Cliff and plateau",
     "catapult": "Above the edge at the start",
 }
+_LONG, _LONGEST = 100.0, 1e6  # Between them all digits are shown.
 READING = {
     "Failure": "Without noise, a step at which the loss rose by more than 1e-9 of itself, beyond what rounding the stored "
     "factors explains. One noisy step fails if the mean change of the loss is above 0 by five standard errors. A long run "
@@ -124,8 +125,19 @@ def as_markdown(verdicts: Sequence[Verdict]) -> Iterator[str]:
 def _figures(verdict: Verdict) -> list[str]:
     collapsed = f" ({verdict.collapsed:,} collapsed)" if verdict.collapsed else ""
     counts = [f"{verdict.problems:,}", f"{verdict.failing:,}", f"{verdict.failures:,}{collapsed}", f"{verdict.steps:,}"]
-    worst = f"{verdict.worst:.2g}".replace("-", "\N{MINUS SIGN}", 1) if isfinite(verdict.worst) else "\N{INFINITY}"
-    return [*counts, worst, "yes" if verdict.is_met else "NO"]
+    return [*counts, _short(verdict.worst), "yes" if verdict.is_met else "NO"]
+
+
+def _short(value: float) -> str:
+    """Two digits or whole, with signs as wide as a plus.
+
+    >>> _short(0.0123), _short(1234.5), _short(float("inf"))
+    ('0.012', '1,234', '∞')
+    """
+    if not isfinite(value):
+        return "\N{INFINITY}"
+    text = f"{value:,.0f}" if _LONG <= abs(value) < _LONGEST else f"{value:.2g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _figure(number: int, heading: str, caption: str) -> str:
