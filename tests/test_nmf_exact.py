@@ -152,7 +152,7 @@ def test_dense_sparse_and_torch_agree() -> None:
         Incremental(csr_array(matrix), codes.copy(), parts),
         Incremental(*(torch.from_numpy(part.copy()) for part in (matrix, codes, parts))),
     ]
-    found = [[float(one.sweep().objective) for _ in range(10)] for one in made]
+    found = [[float(one.sweep(chebyshev()).objective) for _ in range(10)] for one in made]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
     np.testing.assert_allclose(found[2], found[0], rtol=1e-8)
 
@@ -170,10 +170,53 @@ def test_more_blocks_mean_more_steps_for_the_same_products() -> None:
     assert lower >= 8
 
 
-def test_the_curvatures_of_a_pass_give_the_edges_of_its_last_blocks() -> None:
+def test_a_pass_tells_the_grams_of_its_last_cycles() -> None:
     matrix, codes, parts = problem(0)
     factors = Incremental(matrix, codes, parts, ridge=(0.5, 0.25), blocks=1)
     met = factors.parts
     found = factors.sweep()
-    assert found.codes_curvature == pytest.approx(np.linalg.eigvalsh(met @ met.T)[-1] + 0.5)
-    assert found.parts_curvature == pytest.approx(np.linalg.eigvalsh(factors.codes.T @ factors.codes)[-1] + 0.25)
+    np.testing.assert_allclose(found.codes_gram, met @ met.T + 0.5 * np.eye(4))
+    np.testing.assert_allclose(found.parts_gram, factors.codes.T @ factors.codes + 0.25 * np.eye(4))
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), powers=st.lists(st.integers(-20, 20), min_size=5, max_size=5), several=st.booleans())
+def test_balanced_the_units_of_the_parts_do_not_matter(seed: int, powers: list[int], several: bool) -> None:
+    factor, gram, products = block(seed)
+    units = 2.0 ** np.array(powers)
+    scaled = factor * units, gram / units / units[:, None], products / units
+    one, other = (
+        descend(*(part[None] if several else part for part in parts), balanced=True)
+        for parts in ((factor, gram, products), scaled)
+    )
+    np.testing.assert_allclose(other / units, one, rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), spread=st.floats(1.0, 1e6), several=st.booleans())
+def test_balanced_no_row_rises_either(seed: int, spread: float, several: bool) -> None:
+    factor, gram, products = block(seed)
+    parts = [part[None] if several else part for part in (factor, gram, products)]
+    after = descend(*parts, steps=chebyshev(8, spread), balanced=True).reshape(factor.shape)
+    size = np.abs(heights(factor, gram, 0 * products)) + np.abs(np.sum(factor * products, axis=1))
+    assert np.all(heights(after, gram, products) <= heights(factor, gram, products) + 1e-12 * size)
+    assert after.min() >= 0.0
+
+
+def test_a_part_of_zeros_is_balanced_too() -> None:
+    gram, products = np.diag([2.0, 0.0]), np.array([[4.0, 0.0], [1.0, -1.0]])
+    for several in (False, True):
+        after = descend(*(part[None] if several else part for part in (np.ones((2, 2)), gram, products)), balanced=True)
+        np.testing.assert_allclose(after.reshape(2, 2)[0], [2.0, 1.0], atol=0.5)
+        assert after.reshape(2, 2)[1, 1] == 0.0  # A linear penalty alone pulls it down.
+
+
+def test_cycles_are_short_where_the_products_with_the_matrix_cost_little() -> None:
+    from scipy.sparse import random_array
+
+    random = np.random.default_rng(0)
+    wide = Incremental(random.random((400, 300)), random.random((400, 5)), random.random((5, 300)))
+    thin = Incremental(random.random((400, 30)), random.random((400, 5)), random.random((5, 30)))
+    sparse = random_array((400, 300), density=0.02, rng=random, format="csr")
+    rare = Incremental(sparse, random.random((400, 5)), random.random((5, 300)))
+    assert [tuple(map(len, made.cycles)) for made in (wide, thin, rare)] == [(8, 8), (4, 8), (4, 4)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from surefoot.nmf.cycle import chebyshev
-from surefoot.nmf.exact import Incremental, as_paid_for
+from surefoot.nmf.cycle import balanced_gram, chebyshev
+from surefoot.nmf.eigenvalues import largest_eigenvalue
+from surefoot.nmf.exact import Incremental
 from surefoot.nmf.quadratic import Quadratic, solve
 from surefoot.nmf.rows import Block, Rows, is_reliable, spans
 
@@ -106,7 +108,7 @@ class Descent:
         for place in random.permutation(len(batches)):
             block, codes = rows.block(*batches[place]), self.codes[slice(*batches[place])]
             problem = self._of_codes(block)
-            codes[:] = problem.cycled(codes, problem.curvature())
+            codes[:] = problem.cycled(codes)
             total += block.squares * self._step(block, codes)
             weight += block.squares
         return total / weight if weight else 0.0
@@ -125,8 +127,12 @@ class Descent:
         done = self._exact.sweep(steps)
         self.codes, self.parts = self._exact.codes, self._exact.parts
         left = float(done.objective) - self.penalties.of(self.codes, self.parts)
-        made = as_paid_for(self.parts.T, self.codes[: len(self.codes) // 2])
-        return left, self._allowed(np.asarray(done.parts_curvature), self.parts_limit, scale, made)
+        move = self._allowed(np.asarray(largest_eigenvalue(done.parts_gram)), self.parts_limit, scale)
+        if scale is None:
+            gram, lengths = balanced_gram(done.parts_gram)
+            curvature = float(largest_eigenvalue(gram) * lengths.max() ** 2)
+            move = move._replace(rate=np.array(fmean(self._exact.cycles[1]) / curvature if curvature else np.inf))
+        return left, move
 
     def _both(self, rows: Rows, scale: float | None) -> tuple[float, Move]:
         total = None
@@ -170,14 +176,10 @@ class Descent:
             factor = problem.moved(factor, rate, noise.draw(problem.gradient(factor)) if noise else 0.0)
         return factor
 
-    def _allowed(
-        self, curvature: NDArray[Any], limit: Limit, scale: float | None, cycle: tuple[float, ...] = chebyshev()
-    ) -> Move:
+    def _allowed(self, curvature: NDArray[Any], limit: Limit, scale: float | None) -> Move:
         """The move at a scale, or the mean one of a cycle, whose steps are multiples of 1/L: half the edge."""
         rate, bound, is_clipped = limit.rates(curvature, 1.0 if scale is None else scale)
-        if scale is None:
-            rate = bound * (sum(cycle) / len(cycle) / (2.0 * limit.safety))
-        return Move(rate, bound, is_clipped)
+        return Move(bound * (fmean(chebyshev()) / (2.0 * limit.safety)) if scale is None else rate, bound, is_clipped)
 
     def _of_codes(self, block: Block) -> Quadratic:
         return block.for_codes(self.parts).penalised(self.penalties.codes_l1, self.penalties.codes_l2)

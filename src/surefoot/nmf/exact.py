@@ -10,9 +10,8 @@ from array_api_compat import array_namespace, device
 
 from surefoot import checks
 from surefoot.nmf.cycle import chebyshev, descend
-from surefoot.nmf.eigenvalues import largest_eigenvalue
 
-_WIDE = 8  # Rows of the other factor for each part, from which on long cycles pay.
+_WIDE = 8  # Entries of the matrix for each part, from which on long cycles pay.
 
 
 class Pass(NamedTuple):
@@ -21,13 +20,13 @@ class Pass(NamedTuple):
     Attributes:
         objective: $\frac12\|V - WH\|^2$ and the penalties after it, in float64. It is made of Gram matrices, so rounding leaves
             an error of about $\epsilon\|V\|^2$: for a matrix in float32, do not judge fits closer than 0.1% by it.
-        codes_curvature, parts_curvature: The largest eigenvalues that the last cycles of W and H met, ridges included; 2
-            divided by them are the stability edges.
+        codes_gram, parts_gram: $HH^\top$ and $W^\top W$ as the last cycles of W and of H met them, ridges included: what
+            `surefoot.nmf.block_edge` makes stability edges of.
     """
 
     objective: Any
-    codes_curvature: Any
-    parts_curvature: Any
+    codes_gram: Any
+    parts_gram: Any
 
 
 @dataclass
@@ -83,37 +82,42 @@ class Incremental:
         self._square = sum(_square(xp, block) for _, block in self._rows)
         self.parts = xp.matrix_transpose(self._columns)
 
+    @property
+    def cycles(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The steps of the codes and of the parts where nobody names any: as many as the products before them pay for.
+
+        A step costs r operations for an entry of a factor, and the product before it one for each entry of the matrix in its
+        row or column. Fewer steps aim at a smaller spread of curvatures.
+        """
+        entries = sum(block.nnz if _is_sparse(block) else block.shape[0] * block.shape[1] for _, block in self._rows)
+        (rows, rank), columns = self.codes.shape, len(self._columns)
+        of_a_row, of_a_column = entries / rows, entries / (columns * len(self._rows))
+        codes, parts = (
+            chebyshev(8, 100.0) if count >= _WIDE * rank else chebyshev(4, 30.0) for count in (of_a_row, of_a_column)
+        )
+        return codes, parts
+
     def sweep(self, steps: tuple[float, ...] | None = None) -> Pass:
         """Go once over all rows.
 
         Args:
             steps: What each cycle is made of, as multiples of $1/L$: a learning rate of s times the stability edge is (2 s,).
-                If None, eight Chebyshev steps, or four where the products with the matrix are cheaper than those.
+                If None, those of `cycles`, in units in which all parts have one length.
         """
         xp = array_namespace(self.codes)
         unit = xp.eye(self.codes.shape[-1], dtype=self.codes.dtype, device=device(self.codes))
+        of_codes, of_parts = self.cycles if steps is None else (steps, steps)
+        balanced = steps is None
         for number, (rows, block) in enumerate(self._rows):
-            gram = _gram(self._columns) + self.ridge[0] * unit
-            codes_curvature = largest_eigenvalue(gram)
-            self.codes[rows] = descend(
-                self.codes[rows],
-                gram,
-                block @ self._columns - self.linear[0],
-                steps=steps or as_paid_for(self.codes, self._columns),
-                largest=codes_curvature,
-            )
+            codes_gram = _gram(self._columns) + self.ridge[0] * unit
+            products = block @ self._columns - self.linear[0]
+            self.codes[rows] = descend(self.codes[rows], codes_gram, products, steps=of_codes, balanced=balanced)
             self._grams[number], self._products[number] = _gram(self.codes[rows]), block.T @ self.codes[rows]
-            gram = sum(self._grams) + self.ridge[1] * unit
-            parts_curvature = largest_eigenvalue(gram)
-            self._columns = descend(
-                self._columns,
-                gram,
-                sum(self._products) - self.linear[1],
-                steps=steps or as_paid_for(self._columns, self.codes[rows]),
-                largest=parts_curvature,
-            )
+            parts_gram = sum(self._grams) + self.ridge[1] * unit
+            products = sum(self._products) - self.linear[1]
+            self._columns = descend(self._columns, parts_gram, products, steps=of_parts, balanced=balanced)
         self.parts = xp.matrix_transpose(self._columns)
-        return Pass(self.objective(), codes_curvature, parts_curvature)
+        return Pass(self.objective(), codes_gram, parts_gram)
 
     def objective(self) -> Any:
         """What is minimised, at the present factors."""
@@ -127,12 +131,8 @@ class Incremental:
         )
 
 
-def as_paid_for(factor: Any, other: Any) -> tuple[float, ...]:
-    """A cycle in proportion: an entry of the factor costs r operations a step, and before it one for each row of `other`.
-
-    Fewer steps aim at a smaller spread of curvatures.
-    """
-    return chebyshev(8, 100.0) if len(other) >= _WIDE * factor.shape[-1] else chebyshev(4, 30.0)
+def _is_sparse(block: Any) -> bool:
+    return hasattr(block, "tocsr")
 
 
 def _gram(factor: Any) -> Any:
@@ -141,7 +141,7 @@ def _gram(factor: Any) -> Any:
 
 def _square(xp: Any, block: Any) -> Any:
     """The squared norm, summed up in float64 without a second matrix."""
-    entries = block.data[None, :] if hasattr(block, "tocsr") else block
+    entries = block.data[None, :] if _is_sparse(block) else block
     return xp.sum(xp.vecdot(entries, entries), dtype=xp.float64)
 
 

@@ -38,7 +38,7 @@ class Pilot:
     _state: Any = None
 
     def __post_init__(self) -> None:
-        self._state = self.policy.init() if self.policy else None
+        self._state = None if self.policy is None else self.policy.init()
 
     def scale(self) -> float | None:
         """The scale that the policy asks for; None without one.

@@ -77,12 +77,18 @@ class Quadratic(NamedTuple):
         method = "eigen" if gram.ndim == _SHARED else "collatz"
         return np.asarray(largest_eigenvalue(gram, method=method, sweeps=_SWEEPS))
 
-    def cycled(self, factor: NDArray[Any], curvature: NDArray[Any]) -> NDArray[Any]:
-        """The factor after one cycle of steps, `surefoot.nmf.descend`, which raises no row's objective."""
-        factor = np.ascontiguousarray(factor)
+    def cycled(self, factor: NDArray[Any], curvature: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The factor after one cycle of steps, `surefoot.nmf.descend`, which raises no row's objective.
+
+        Args:
+            factor: Where to begin.
+            curvature: The largest eigenvalues of the Gram matrices; without them, the cycle is a balanced one.
+        """
+        factor, balanced = np.ascontiguousarray(factor), curvature is None
         if self.gram.ndim == _SHARED:
-            cycled: NDArray[Any] = descend(factor, self.gram, self.products, largest=curvature)
+            cycled: NDArray[Any] = descend(factor, self.gram, self.products, largest=curvature, balanced=balanced)
             return cycled
+        curvature = self.curvature() if curvature is None else curvature
         return np.asarray(descend(factor[:, None], self.gram, self.products[:, None], largest=curvature)[:, 0])
 
     def moved(self, factor: NDArray[Any], rate: Any, noise: NDArray[Any] | float = 0.0) -> NDArray[Any]:

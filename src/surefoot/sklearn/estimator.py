@@ -64,8 +64,8 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         n_iter_: Passes over the matrix in `fit`, batches in `partial_fit`.
         loss_history_: The objective as a fraction of $\tfrac12\|X\|_F^2$: after every pass, or with batches, that of the batch
             before the parts moved.
-        rate_history_: The rate of every step of the parts, in the units of the data; without a schedule, the mean rate of a
-            cycle of steps. Where entries are missing, the smallest of all columns.
+        rate_history_: The rate of every step of the parts, in the units of the data; without a schedule, the mean
+            rate of a cycle of steps for the longest part. Where entries are missing, the smallest of all columns.
         bound_history_: The largest rate that was allowed there.
         clipped_fraction_: The fraction of the steps at which the schedule asked for more.
 
@@ -86,7 +86,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         alpha_W: The weight of the penalty on the codes, 0 or more.
         alpha_H: The weight of that on the parts, 0 or more, or `"same"`.
         l1_ratio: How much of the penalties is linear and makes factors sparse, from 0 to 1.
-        max_iter: The most passes over the matrix, 1 or more. Those of stochastic gradients always make all of them.
+        max_iter: The most passes over the matrix, 1 or more; stochastic gradients make all of them.
         tol: Stop when a pass lowers the loss by less than this fraction of it, in the mean of five passes, or when the relative
             error is below this; 0 for never. Exact gradients only.
         random_state: Seed of the start, of the order of batches and of the noise.
@@ -187,7 +187,7 @@ class StochasticNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return codes
 
     def partial_fit(self, X: Any, y: Any = None, H: Any = None) -> Self:  # noqa: ARG002, N803
-        """Take one step of the parts along the gradient of a batch, whose codes are solved first.
+        """Move the parts a little along the gradients of a batch, whose codes are solved first.
 
         The first call starts, every other goes on where the last one, or `fit`, ended. A pickle in between changes nothing.
 
