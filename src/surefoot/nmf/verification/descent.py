@@ -98,10 +98,14 @@ def along_feasible_direction(factor: Array, gram: Array, products: Array, multip
     return found
 
 
-def along_cycle(factor: Array, gram: Array, products: Array, _: Array) -> Array:
-    """A move by a whole Chebyshev cycle, looked at afterwards."""
-    moved: Array = descend(factor, gram, products)
-    return moved
+def along_cycle(*, balanced: bool = False) -> Callable[..., Array]:
+    """A move by a whole Chebyshev cycle, looked at afterwards; balanced, in units in which every part has length 1."""
+
+    def move(factor: Array, gram: Array, products: Array, _: Array) -> Array:
+        moved: Array = descend(factor, gram, products, balanced=balanced)
+        return moved
+
+    return move
 
 
 def along_unguarded_cycle(factor: Array, gram: Array, products: Array, _: Array) -> Array:

@@ -62,7 +62,13 @@ _RULES = (
         "cycle",
         "Codes and parts in turn, each by a safeguarded Chebyshev cycle of eight projected steps.",
         "proved",
-        lambda fleet: _alternating(fleet, descent.along_cycle),
+        lambda fleet: _alternating(fleet, descent.along_cycle()),
+    ),
+    Rule(
+        "cycle-balanced",
+        "The same in units in which every part has length 1.",
+        "proved",
+        lambda fleet: _alternating(fleet, descent.along_cycle(balanced=True)),
     ),
     Rule(
         "masked",
