@@ -152,7 +152,7 @@ def test_findings_of_another_version_are_made_again(undisturbed):
 
 
 def test_the_documentation_shows_what_its_rows_say():
-    found = run.judge(read(DOCS / "verification.jsonl.gz"), strict=False)
+    found = run.judge(read(DOCS / "verification.jsonl.xz"), strict=False)
     text = (DOCS / "verification.md").read_text("utf-8")
     table = text.partition("% tables\n")[2].partition("% end\n")[0]
     assert table.strip() == "\n".join(pages.as_markdown(found)).strip()

@@ -35,7 +35,7 @@ def verify_nmf(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to check in; 0 for one per core.")] = 0,
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="Check nothing: judge and draw what --rows holds, also as .jsonl.gz.")
+        bool, typer.Option("--redraw", help="Check nothing: judge and draw what --rows holds, also as .jsonl.xz.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -96,9 +96,9 @@ def read(path: str | Path) -> list[Line]:
     path = Path(path)
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode()
         lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, lzma.LZMAError) as error:
         raise JournalError(f"{path} is not a journal, one JSON object on each line; name another file") from error
     if not all(isinstance(line, dict) for line in lines):
         raise JournalError(f"{path} is not a journal, one JSON object on each line; name another file")

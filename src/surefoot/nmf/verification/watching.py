@@ -85,6 +85,7 @@ def watch(matrix: Array, moves: Iterable[tuple[Array, Array]], weights: Array | 
         change = (after - before) / before
         worst = np.where(is_rounding | ~(before > 0.0), worst, np.fmax(worst, np.where(np.isnan(change), np.inf, change)))
         before = after
+    worst = np.where(np.isneginf(worst), 0.0, worst)  # There was nothing to lower: all weights are 0, say.
     end = np.divide(before, first, out=np.zeros_like(first), where=first > 0.0)
     return Found(steps, failures, {"worst": worst, "end": end, "rounding": excused})
 
