@@ -36,12 +36,12 @@ nitpick_ignore_regex = [
     # Other projects have pages of their own, which a build without a network cannot look up.
     (
         r"py:.*",
-        r"(NDArray|Path|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|nn|np|numpy|optim|pathlib|torch|types)\..*)",
+        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|nn|np|numpy|optim|pathlib|torch|types)\..*)",
     ),
     # Type variables are described by the text around them.
     (r"py:class", r"(surefoot\.\w+\.)?[RSTU]"),
     # So are names that stand for longer types, and another project's table.
-    (r"py:class", r"(pictures\.)?(Array|Claim|Line|Rates|Spec|Table|Verdicts)"),
+    (r"py:class", r"(pictures\.)?(Array|Claim|Line|Rates|Spec|Table|Verdicts?)"),
     # A callable without arguments, as napoleon takes it apart.
     (r"py:class", r"Callable\[\[\]"),
 ]
@@ -96,14 +96,22 @@ def _skip(_app: Sphinx, _what: str, _name: str, member: Any, _skip: bool, _optio
 
 
 def _as_in_markdown(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Let docstrings write mathematics as these pages do, $inline$ and $$displayed$$, and link arXiv:0000.00000."""
-    text = "\n".join(lines)
+    """Let docstrings write headings, tables, $inline$ and $$displayed$$ mathematics as pages do, and link arXiv:0000.00000."""
+    text = re.sub(r"^## (.+)$", r".. rubric:: \1", "\n".join(lines), flags=re.MULTILINE)
+    text = re.sub(r"(^\|.+\|$\n?)+", _table, text, flags=re.MULTILINE)
     text = re.sub(
         r"^( *)\$\$(.+?)\$\$", lambda found: f"{found[1]}.. math:: {_line(found[2])}\n", text, flags=re.DOTALL | re.MULTILINE
     )
     text = re.sub(r"\$([^$`]+)\$", lambda found: f":math:`{_line(found[1])}`", text)
     text = re.sub(r"arXiv:(\d{4}\.\d{5})", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", text)
     lines[:] = text.split("\n")
+
+
+def _table(found: re.Match[str]) -> str:
+    """A table as reStructuredText has it: a list of rows, each a list of cells."""
+    head, _, *rows = ([cell.strip() for cell in row.strip("|").split("|")] for row in found[0].splitlines())
+    lines = [f"   {'  ' if place else '* '}- {cell}" for row in (head, *rows) for place, cell in enumerate(row)]
+    return "\n".join([".. list-table::", "   :header-rows: 1", "", *lines, ""])
 
 
 def _line(formula: str) -> str:

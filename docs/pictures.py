@@ -15,6 +15,8 @@ from surefoot import (
     Every,
     Exponential,
     Greedy,
+    Hypergradient,
+    InverseTime,
     Linear,
     OneCycle,
     Plateau,
@@ -24,6 +26,7 @@ from surefoot import (
     Warmup,
     WarmupStableDecay,
 )
+from surefoot.combine import WrapState
 from surefoot.hold_all import HoldAll
 from surefoot.pictures import policy_picture, theme, vega
 
@@ -43,6 +46,7 @@ OF_TIME: dict[str, dict[str, Any]] = {
     "cosine": {"Cosine(600)": Cosine(600), "Cosine(400, end=0.2)": Cosine(400, end=0.2)},
     "cosine-restarts": {"CosineRestarts(200)": CosineRestarts(200), "growth=2": CosineRestarts(86, growth=2, end=0.1)},
     "polynomial": {f"power={power}": Polynomial(600, power=power) for power in (0.5, 1.0, 2.0, 4.0)},
+    "inverse-time": {f"InverseTime(60, power={power})": InverseTime(60, power=power) for power in (0.5, 0.75, 1.0)},
     "one-cycle": {"OneCycle(600)": OneCycle(600)},
     "warmup-stable-decay": {"WarmupStableDecay(600)": WarmupStableDecay(600)},
     "warmup": {"Warmup(Cosine(540), 60)": Warmup(Cosine(540), 60), "Cosine(600)": Cosine(600)},
@@ -88,10 +92,40 @@ STAGES: dict[str, Any] = {
 }
 """The four readings of cooldown and warmup."""
 
+
+def alignments(seed: int = 0) -> list[float]:
+    """A made-up alignment with noise: steps agree at first, are at odds with each other, turn back, and agree again."""
+    noise = Random(seed)  # noqa: S311 - noise, not secrets
+    spells = [0.4] * 100 + [0.0] * 200 + [-0.5] * 60 + [0.2] * (STEPS - 360)
+    return [spell + noise.gauss(0.0, 0.15) for spell in spells]
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A policy that is told the made-up alignment."""
+
+    policy: Any
+    alignments: tuple[float, ...] = tuple(alignments())
+
+    def init(self) -> WrapState:
+        """The policy's first state."""
+        inner = self.policy.init()
+        return WrapState(inner.scale, 0, inner)
+
+    def update(self, state: WrapState, loss: Any, **_signals: Any) -> WrapState:
+        """The policy's next state."""
+        inner = self.policy.update(state.inner, loss, alignment=self.alignments[state.step])
+        return WrapState(inner.scale, state.step + 1, inner)
+
+
 _greedy = Greedy(factor=0.9, patience=5)
 OF_LOSS: dict[str, dict[str, Any]] = {
     "greedy": {"Greedy()": Greedy(), "Greedy(window=1)": Greedy(window=1)},
     "plateau": {"Plateau(factor=0.5, patience=30)": Plateau(factor=0.5, patience=30)},
+    "hypergradient": {
+        "Hypergradient()": Fed(Hypergradient()),
+        'Hypergradient(rule="additive")': Fed(Hypergradient(rule="additive")),
+    },
     "clip": {"greedy": _greedy, "Clip(greedy, 0.5, 1.5)": Clip(_greedy, 0.5, 1.5)},
     "every": {"Plateau(0.5, 10)": Plateau(0.5, 10), "Every(Plateau(0.5, 2), 20)": Every(Plateau(0.5, 2), 20)},
     "then": {"Then(greedy, Linear(200), 400, carry=True)": Then(Greedy(), Linear(200), 400, carry=True)},
@@ -112,15 +146,15 @@ def _trend(step: int) -> float:
     return falling + spike - again
 
 
-def loss_picture() -> str:
-    """The made-up loss against the step, as SVG on white."""
-    points = [{"step": step, "loss": loss} for step, loss in enumerate(losses())]
+def fed_picture(name: str, values: list[float]) -> str:
+    """What policies are fed against the step, as SVG on white."""
+    points = [{"step": step, name: value} for step, value in enumerate(values)]
     axis = {"title": "optimizer step", "grid": False, "tickCount": 6}
     x = {"field": "step", "type": "quantitative", "scale": {"domain": [0, STEPS], "nice": False}, "axis": axis}
     specification = {
         "data": {"values": points},
         "mark": {"type": "line", "strokeWidth": 1.2, "color": "#7a7a7a"},
-        "encoding": {"x": x, "y": {"field": "loss", "type": "quantitative", "axis": {"title": "loss", "format": ".1f"}}},
+        "encoding": {"x": x, "y": {"field": name, "type": "quantitative", "axis": {"title": name, "format": ".1f"}}},
         "width": WIDTH,
         "height": HEIGHT // 2,
         "padding": 8,
@@ -137,7 +171,8 @@ def draw(folder: Path) -> None:
     for page, policies in OF_LOSS.items():
         drawn[page] = policy_picture(policies, STEPS, losses(), width=WIDTH, height=HEIGHT)
     drawn["stages"] = policy_picture(STAGES, STEPS, losses(), width=WIDTH, height=HEIGHT, log=True)
-    drawn["loss"] = loss_picture()
+    drawn["loss"] = fed_picture("loss", losses())
+    drawn["alignment"] = fed_picture("alignment", alignments())
     for page, svg in drawn.items():
         file = folder / f"{page}.svg"
         if not file.exists() or file.read_text("utf-8") != svg:  # Sphinx reads pages again whose pictures were touched.

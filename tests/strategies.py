@@ -12,6 +12,8 @@ from surefoot import (
     Every,
     Exponential,
     Greedy,
+    Hypergradient,
+    InverseTime,
     Linear,
     OneCycle,
     Plateau,
@@ -70,12 +72,20 @@ timed = st.one_of(
     st.builds(Constant, scale=small),
     st.builds(Step, milestones=st.sets(lengths, max_size=4).map(sorted).map(tuple), factor=fractions),
     st.builds(Exponential, factor=fractions),
+    st.builds(InverseTime, steps=lengths, power=st.floats(0.1, 1.0)),
     st.builds(Linear, steps=lengths, start=small, end=small),
     st.builds(Cosine, steps=lengths, end=small),
     st.builds(CosineRestarts, steps=lengths, growth=st.integers(1, 3), end=small),
     st.builds(Polynomial, steps=lengths, power=st.floats(0.0, 3.0), end=small),
     st.builds(OneCycle, steps=lengths, rise=small, start=small, end=small),
     st.builds(WarmupStableDecay, steps=lengths, warmup=st.floats(0.0, 0.5), decay=st.floats(0.0, 0.5), start=small, end=small),
+)
+hypergradient = st.builds(
+    Hypergradient,
+    step=fractions,
+    rule=st.sampled_from(["multiplicative", "additive"]),
+    min_scale=st.floats(0.01, 1.0),
+    max_scale=st.floats(1.0, 20.0),
 )
 driven = st.one_of(greedy(), plateau())
 policies = st.recursive(
@@ -92,6 +102,7 @@ policies = st.recursive(
 # Sums of these are exact in any order, so that no arithmetic can round its way to another decision.
 dyadic = st.integers(-512, 512).map(lambda n: n / 64)
 odd = st.sampled_from([float("nan"), float("inf"), -float("inf")])
+alignments = st.lists(st.floats(-1.0, 1.0) | odd, min_size=1, max_size=60)
 finite_losses = st.lists(dyadic, min_size=1, max_size=60)
 losses = st.lists(dyadic | odd, min_size=1, max_size=60)
 EXAMPLES: list[object] = [
@@ -104,6 +115,7 @@ EXAMPLES: list[object] = [
     Constant(0.5),
     Step(milestones=(5, 9), factor=0.1),
     Exponential(factor=0.9),
+    InverseTime(steps=5),
     Linear(steps=20),
     Cosine(steps=20, end=0.1),
     CosineRestarts(steps=7),

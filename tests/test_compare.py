@@ -16,7 +16,8 @@ import pytest
 from surefoot import Constant, Greedy, Warmup, compare, lineup, spec
 from surefoot.runs import Store
 
-SMALL = ["compare", "--problem", "breast-cancer-mlp", "--policy", "greedy,cosine", "--seeds", "8", "--workers", "2"]
+SMALL = ["compare", "--problem", "breast-cancer-mlp", "--policy", "greedy,cosine", "--seeds", "48", "--workers", "2"]
+RUNS = 96
 
 
 def surefoot(*words, cwd, **settings):
@@ -33,12 +34,25 @@ def surefoot(*words, cwd, **settings):
     )
 
 
+def figures_of(runs):
+    """Everything about runs but how long they took."""
+    return {run.trial.key: [run.status, run.loss, run.rate, run.held_out_step, run.held_out] for run in runs}
+
+
+def assert_same(some, others):
+    """The same runs with the same figures, but for the rounding of sums."""
+    assert some.keys() == others.keys()
+    for key, (status, *figures) in some.items():
+        other, *expected = others[key]
+        assert status == other
+        for found, wanted in zip(figures, expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+
+
 def figures(folder):
-    """Everything about the runs in a store but how long they took."""
+    """The same of the runs in a store."""
     with Store(folder / "surefoot-runs.sqlite") as store:
-        return {
-            run.trial.key: [run.status, *(values.tobytes() for values in (run.loss, run.rate, run.held_out))] for run in store
-        }
+        return figures_of(store)
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +67,17 @@ def undisturbed(tmp_path_factory):
 def test_a_comparison_trains_every_policy_from_the_same_start(undisturbed):
     with Store(undisturbed[0] / "surefoot-runs.sqlite") as store:
         runs = list(store)
-    assert len(runs) == 16
+    assert len(runs) == RUNS
     first_losses = {(run.trial.seed, run.trial.policy["is"]): run.loss[0] for run in runs}
-    for seed in range(8):
+    for seed in range(48):
         assert first_losses[seed, "Greedy"] == first_losses[seed, "Cosine"]
-    assert len(set(first_losses.values())) == 8
+    assert len(set(first_losses.values())) == 48
 
 
 def test_a_comparison_prints_a_table_and_ends_with_the_page(undisturbed):
     folder, done = undisturbed
     table = re.sub(r"\s+", " ", done.stdout)
-    assert "breast-cancer-mlp, sgd, base rate 0.03, 300 steps, 8 seeds" in table
+    assert "breast-cancer-mlp, sgd, base rate 0.03, 300 steps, 48 seeds" in table
     assert "held-out loss" in table
     assert "vs cosine" in table
     assert "steps to target" in table
@@ -76,7 +90,7 @@ def test_a_comparison_prints_a_table_and_ends_with_the_page(undisturbed):
 def test_the_same_command_again_trains_nothing(undisturbed):
     folder, first = undisturbed
     again = surefoot(*SMALL, cwd=folder)
-    assert "16 of 16 runs are in surefoot-runs.sqlite already." in again.stderr
+    assert f"{RUNS} of {RUNS} runs are in surefoot-runs.sqlite already." in again.stderr
     assert "seed 0: finished" not in again.stderr
     assert again.stdout == first.stdout
 
@@ -96,7 +110,7 @@ def test_json_holds_the_figures_of_the_table(undisturbed):
     assert [row["policy"] for row in cell["policies"]] == sorted(
         ["greedy", "cosine"], key=lambda name: next(row["final"] for row in cell["policies"] if row["policy"] == name)
     )
-    assert {row["runs"] for row in cell["policies"]} == {8}
+    assert {row["runs"] for row in cell["policies"]} == {48}
     assert found["page"] == "surefoot-report.html"
 
 
@@ -134,14 +148,14 @@ def test_a_killed_comparison_takes_up_where_it_stopped(tmp_path, undisturbed):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = figures(tmp_path)
-    assert 0 < len(kept) < 16
+    assert 0 < len(kept) < RUNS
     until = time.monotonic() + 20
     while any(map(is_running, workers)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(map(is_running, workers))
     again = surefoot(*SMALL, cwd=tmp_path)
-    assert f"{len(kept)} of 16 runs are in surefoot-runs.sqlite already." in again.stderr
-    assert figures(tmp_path) == figures(undisturbed[0])
+    assert f"{len(kept)} of {RUNS} runs are in surefoot-runs.sqlite already." in again.stderr
+    assert_same(figures(tmp_path), figures(undisturbed[0]))
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, undisturbed):
@@ -151,9 +165,9 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, undisturb
     assert process.returncode == 130
     assert "the same command goes on from there" in said
     assert "Traceback" not in said
-    assert 0 < len(figures(tmp_path)) < 16
+    assert 0 < len(figures(tmp_path)) < RUNS
     surefoot(*SMALL, cwd=tmp_path)
-    assert figures(tmp_path) == figures(undisturbed[0])
+    assert_same(figures(tmp_path), figures(undisturbed[0]))
 
 
 @needs_proc
@@ -191,16 +205,54 @@ def test_a_killed_worker_costs_only_what_it_was_doing(tmp_path, undisturbed):
     os.kill(workers[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 0, said
-    assert figures(tmp_path) == figures(undisturbed[0])
+    assert_same(figures(tmp_path), figures(undisturbed[0]))
 
 
-def test_a_run_is_the_same_whoever_trains_it(undisturbed):
-    planned = compare.plan(["breast-cancer-mlp"], ["sgd"], ["greedy", "cosine"], seeds=8)
-    trial = planned.trials[5]
-    run = compare.run_trial(trial)
-    assert [run.status, *(values.tobytes() for values in (run.loss, run.rate, run.held_out))] == figures(undisturbed[0])[
-        trial.key
-    ]
+def test_a_run_is_the_same_but_for_rounding_whoever_trains_it(undisturbed):
+    trials = compare.plan(["breast-cancer-mlp"], ["sgd"], ["greedy", "cosine"], seeds=48).trials[5:7]
+    kept = {trial.key: figures(undisturbed[0])[trial.key] for trial in trials}
+    assert_same(kept, figures_of(map(compare.run_trial, trials)))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("problem", compare.TOGETHER)
+def test_a_fleet_gives_the_figures_of_its_runs(problem, optimizer):
+    (crew,) = compare.crews(compare.plan([problem], [optimizer], ["greedy", "cosine"], seeds=2, steps=40).trials)
+    assert_same(figures_of(compare.run_crew(crew)), figures_of(map(compare.run_trial, crew)))
+
+
+def test_an_odd_number_of_runs_gives_each_its_own_figures():
+    trials = compare.plan(["wine-mlp"], ["sgd"], ["constant", "linear", "greedy"], seeds=1, steps=30).trials
+    runs = compare.run_crew(trials)
+    assert [run.trial for run in runs] == trials
+    assert_same(figures_of(runs), figures_of(map(compare.run_trial, trials)))
+
+
+def test_a_fleet_gives_each_run_its_own_end():
+    cells = [compare.plan(["wine-mlp"], ["sgd"], ["constant"], seeds=2, rate=rate, steps=40).trials for rate in (1e36, 0.01)]
+    crew = [trial for pair in zip(*cells, strict=True) for trial in pair]
+    for trial, run in zip(crew, compare.run_crew(crew), strict=True):
+        alone = compare.run_trial(trial)
+        assert (run.status, len(run.loss), len(run.held_out)) == (alone.status, len(alone.loss), len(alone.held_out))
+
+
+def test_of_a_fleet_that_was_stopped_half_way_only_the_rest_is_trained(tmp_path):
+    planned = compare.plan(["wine-mlp"], ["sgd"], ["constant", "linear"], seeds=8, steps=20)
+    whole = compare.run_crew(planned.trials)
+    with Store(tmp_path / "runs.sqlite") as store:
+        for run in whole[:5]:
+            store.add(run)
+        assert [trial for trial, _ in compare.execute(planned, store, workers=1)] == planned.trials[5:]
+        assert_same(figures_of(store), figures_of(whole))
+
+
+def test_most_runs_are_trained_as_fleets_of_bounded_size_and_large_networks_alone():
+    trials = compare.plan(["wine-mlp", "stdlib-gpt"], ["sgd", "adam"], ["constant", "linear"], seeds=10).trials
+    sizes = {(crew[0].problem, crew[0].optimizer): [] for crew in compare.crews(trials)}
+    for crew in compare.crews(trials):
+        sizes[crew[0].problem, crew[0].optimizer].append(len(crew))
+    assert sizes["wine-mlp", "sgd"] == sizes["wine-mlp", "adam"] == [16, 4]
+    assert sizes["stdlib-gpt", "adam"] == [1] * 20
 
 
 def test_a_rate_far_too_high_is_a_diverged_run_and_ranks_last(tmp_path):

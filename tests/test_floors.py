@@ -10,11 +10,11 @@ import surefoot
 
 FLOORS = {
     0: (
-        "policy arithmetic checks improvement evidence greedy greedy_runner plateau timed waves combine runner "
+        "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
         "hold_all spelling checkpoint"
     ),
-    1: "spec problems loop runs stats nmf batches recipes r_objects",
-    2: "data texts ratings torch transformers device snapshot ranks networks sklearn",
+    1: "spec problems fleet numbers features control episodes loop runs stats nmf batches recipes r_objects",
+    2: "data texts ratings torch transformers device snapshot ranks networks stacked tasks gym sb3 sklearn",
     4: "lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
@@ -66,7 +66,7 @@ def test_the_first_floor_adds_numpy_and_the_array_api(room):
 def test_importing_surefoot_imports_no_framework():
     import subprocess
 
-    heavy = "torch jax sklearn typer vl_convert"
+    heavy = "torch jax sklearn typer vl_convert gymnasium stable_baselines3"
     code = f"import sys, surefoot; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

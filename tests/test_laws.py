@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from strategies import driven, finite_losses, greedy, losses, plateau, policies, timed
+from strategies import driven, finite_losses, greedy, hypergradient, losses, plateau, policies, timed
 from surefoot import Greedy, Plateau, Policy, schedule
 from surefoot.runner import runner
 from surefoot.spec import from_dict, to_dict
@@ -130,14 +130,14 @@ def test_max_mode_is_min_mode_upside_down(policy, values):
     assert scales(policy, values) == scales(mirrored, [-value for value in values])
 
 
-@given(policies)
+@given(policies | hypergradient)
 def test_a_policy_pickles_copies_and_round_trips_through_json(policy):
     assert pickle.loads(pickle.dumps(policy)) == policy  # noqa: S301 - our own
     assert copy.deepcopy(policy) == policy
     assert from_dict(json.loads(json.dumps(to_dict(policy)))) == policy
 
 
-@given(policies)
+@given(policies | hypergradient)
 def test_a_policy_is_hashable_and_can_be_typed_back_in(policy):
     import surefoot
 
@@ -145,7 +145,7 @@ def test_a_policy_is_hashable_and_can_be_typed_back_in(policy):
     assert eval(repr(policy), vars(surefoot)) == policy  # noqa: S307 - our own
 
 
-@given(policies)
+@given(policies | hypergradient)
 def test_every_policy_keeps_the_protocol(policy):
     assert isinstance(policy, Policy)
 

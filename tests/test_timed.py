@@ -13,6 +13,7 @@ from surefoot import (
     CosineRestarts,
     Every,
     Exponential,
+    InverseTime,
     Linear,
     OneCycle,
     Polynomial,
@@ -61,10 +62,22 @@ def test_one_cycle_equals_that_of_pytorch():
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
+def test_inverse_time_halves_and_halves_again():
+    assert [InverseTime(steps=10).at(step) for step in (0, 10, 30, 70)] == [1.0, 0.5, 0.25, 0.125]
+
+
 def test_warmup_stable_decay_is_a_trapezoid():
     rule = WarmupStableDecay(steps=100, warmup=0.1, decay=0.3, start=0.0, end=0.1)
     corners = [rule.at(step) for step in (0, 5, 10, 40, 70, 85, 100, 200)]
     assert corners == pytest.approx([0.0, 0.5, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("power", [0.6, 1.0])
+def test_inverse_time_covers_any_distance_while_its_squares_stay_finite(power):
+    scales = InverseTime(steps=10, power=power).at(np.arange(10**6))
+    early, late = np.split(scales, [10**4])
+    assert late.sum() > 0.5 * early.sum()
+    assert np.square(late).sum() < 0.5 * np.square(early).sum()
 
 
 @pytest.mark.parametrize("rule", [Linear(steps=5), Cosine(steps=5), Polynomial(steps=5), OneCycle(steps=5, end=0.0)])
@@ -84,6 +97,7 @@ def test_a_rule_stays_at_its_end(rule):
         (lambda: Step(milestones=(20, 10)), ValueError, "milestones must be a whole number, 21 or more, got 10"),
         (lambda: Step(milestones=5), TypeError, "milestones must be a sequence of whole numbers such as"),
         (lambda: Exponential(factor=1.0), ValueError, "factor must lie strictly between 0 and 1, got 1.0"),
+        (lambda: InverseTime(steps=5, power=0.0), ValueError, "power must be above 0"),
         (lambda: Polynomial(steps=5, power="2"), TypeError, "power must be a number, got '2'"),
         (lambda: WarmupStableDecay(steps=5, warmup=0.6, decay=0.6), ValueError, "warmup \\+ decay must lie between 0 and 1"),
     ],

@@ -2,11 +2,12 @@
 
 from surefoot.combine import Clip, Every, Then, Warmup
 from surefoot.greedy import Greedy
+from surefoot.hypergradient import Hypergradient
 from surefoot.loop import train
 from surefoot.plateau import Plateau
 from surefoot.policy import Policy, State, schedule
 from surefoot.runs import Run, Store
-from surefoot.timed import Constant, Exponential, Linear, Polynomial, Step, WarmupStableDecay
+from surefoot.timed import Constant, Exponential, InverseTime, Linear, Polynomial, Step, WarmupStableDecay
 from surefoot.waves import Cosine, CosineRestarts, OneCycle
 
 __version__ = "0.1.0"
@@ -19,6 +20,8 @@ __all__ = [
     "Every",
     "Exponential",
     "Greedy",
+    "Hypergradient",
+    "InverseTime",
     "Linear",
     "OneCycle",
     "Plateau",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,3 +46,34 @@ class Batches:
             self._left = self._random.permutation(self.rows)
         batch, self._left = self._left[: self.size], self._left[self.size :]
         return batch
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """The next `count` batches, shape (count, size): as many draws, only faster.
+
+        >>> Batches(rows=4, size=2, seed=0).take(3).shape
+        (3, 2)
+        """
+        pieces = []
+        while count:
+            if len(self._left) < self.size:
+                self._left = self._random.permutation(self.rows)
+            whole = min(count, len(self._left) // self.size)
+            pieces.append(self._left[: whole * self.size].reshape(whole, self.size))
+            self._left = self._left[whole * self.size :]
+            count -= whole
+        return np.concatenate(pieces)
+
+    def put_back(self, batch: NDArray[np.int64]) -> None:
+        """Make the last batch that was drawn the next one again.
+
+        >>> batches = Batches(rows=4, size=2, seed=0)
+        >>> batch = batches.draw()
+        >>> batches.put_back(batch)
+        >>> bool((batches.draw() == batch).all())
+        True
+        """
+        self._left = np.concatenate([batch, self._left])
+
+    def copy(self) -> Batches:
+        """Another one that goes on from here by itself."""
+        return deepcopy(self)

@@ -20,7 +20,7 @@ PROBLEMS: dict[str, Recipe] = {
         model="nonnegative matrix factorisation; rates are multiples of its stability bound",
         bases={"sgd": Factorisation.base},
         steps=Factorisation.steps,
-        batch_size=Factorisation.batch_size,
+        batch_size=64,
         revision=Factorisation.revision,
     ),
 }
@@ -40,7 +40,7 @@ def problem(name: str, optimizer: str = "sgd", **overrides: Any) -> Problem[Any]
     """
     pick(PROBLEMS, name, optimizer)
     if name == "digits-nmf":
-        return Factorisation(name, **{"load": _digit_rows, **overrides})
+        return Factorisation(name, **{"load": _digit_rows, "batch_size": PROBLEMS[name].batch_size, **overrides})
     from surefoot.networks import network
 
     return network(name, optimizer, **overrides)

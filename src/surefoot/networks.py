@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from surefoot.data import Split
+    from surefoot.stacked import NetworkFleet
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
@@ -106,6 +107,16 @@ class Network:
             total = sum(_loss(run.model, x[chunk], y[chunk]).item() * len(x[chunk]) for chunk in chunks)
         run.model.train(was_training)
         return total / len(x)
+
+    def fleet(self, **settings: Any) -> NetworkFleet:
+        """Many trainings of this network at once.
+
+        Args:
+            **settings: Fields of `surefoot.stacked.NetworkFleet`, such as `device="cuda"`.
+        """
+        from surefoot.stacked import NetworkFleet
+
+        return NetworkFleet(self, **settings)
 
 
 def network(name: str, optimizer: str = "sgd", **overrides: Any) -> Network:

@@ -1,7 +1,7 @@
 """Schedules of time alone: the loss is not looked at.
 
-`step` counts the optimizer steps made so far; `at(step)` is the scale of the next one. Every rule has a last scale, at which
-it stays when the run goes on for longer than `steps`.
+`step` counts the optimizer steps made so far; `at(step)` is the scale of the next one. Every rule made for a budget has a last
+scale, at which it stays when the run goes on for longer than `steps`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,37 @@ class Exponential(Timed):
     def at(self, step: Any) -> Any:
         """The scale after `step` steps."""
         return self.factor ** (1.0 * step)
+
+
+@dataclass(frozen=True)
+class InverseTime(Timed):
+    r"""Fall as a power of the time: $s_t = (1 + t/T)^{-p}$.
+
+    The rates that stochastic approximation was first proved to converge with: the sum of the steps grows without limit, so that
+    any distance can be covered, and for a power above 1/2 that of their squares does not, so that noise averages out.
+
+    >>> [InverseTime(steps=2).at(t) for t in (0, 2, 6, 14)]
+    [1.0, 0.5, 0.25, 0.125]
+
+    Attributes:
+        steps: Steps after which the scale is $2^{-p}$ of the first, 1 or more; it goes on falling.
+        power: Exponent, above 0 and at most 1.
+
+    Reference: Robbins and Monro, 1951, doi:10.1214/aoms/1177729586.
+    """
+
+    steps: int
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.whole("steps", self.steps, low=1)
+        checks.number("power", self.power, low=0.0, high=1.0)
+        if self.power == 0.0:
+            raise ValueError("power must be above 0: at 0 the rate is Constant()")
+
+    def at(self, step: Any) -> Any:
+        """The scale after `step` steps."""
+        return (1.0 + step / float(self.steps)) ** -self.power
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
+TRAINING = ("surefoot.networks", "surefoot.stacked")
+"""Modules that bring PyTorch along."""
+
 DEATHS = 3
 """How often worker processes may die under the work before it is given up."""
 
@@ -30,7 +33,7 @@ def in_processes(
     *,
     workers: int,
     on_interrupt: Callable[[], None] = lambda: None,
-    preload: str = "surefoot.networks",
+    preload: Sequence[str] = TRAINING,
 ) -> Iterator[tuple[T, U]]:
     """Yield `(item, function(item))` as they are finished.
 
@@ -43,7 +46,7 @@ def in_processes(
         items: What to do it with; like the results, they travel by pickle.
         workers: Number of processes, 1 or more. Each keeps to one thread.
         on_interrupt: Called at the first Ctrl-C.
-        preload: A module that is imported once, not once per worker, because it takes long; by default PyTorch comes with it.
+        preload: Modules that are imported once, not once per worker, because that takes long.
 
     Raises:
         BrokenProcessPool: Workers died more than `DEATHS` times.
@@ -63,13 +66,13 @@ def in_processes(
 
 
 def _in_one_pool(
-    function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None], preload: str
+    function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None], preload: Sequence[str]
 ) -> Iterator[tuple[T, U]]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     others = set(multiprocessing.active_children())
-    context.set_forkserver_preload([preload])
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle, initargs=(preload,))
+    context.set_forkserver_preload(list(preload))
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle, initargs=(tuple(preload),))
     futures: dict[Future[U], T] = {}
     is_interrupted = is_over = False
     try:
@@ -97,12 +100,13 @@ def _in_one_pool(
         raise KeyboardInterrupt
 
 
-def _settle(preload: str) -> None:
+def _settle(preload: Sequence[str]) -> None:
     """Make a new worker keep to one thread, leave Ctrl-C to its parent, and end when its parent does."""
     from threadpoolctl import threadpool_limits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import_module(preload)
+    for name in preload:
+        import_module(name)
     threadpool_limits(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -16,20 +16,25 @@ from surefoot.nmf.cycle import chebyshev, descend
 from surefoot.nmf.edges import block_edge, cauchy_edge, feasible_direction, feasible_edge, noisy_edge
 from surefoot.nmf.eigenvalues import largest_eigenvalue
 from surefoot.nmf.exact import Incremental, Pass
+from surefoot.nmf.factors import Factors, Streams
 from surefoot.nmf.joint import Quartic, quartic, segment_edge
 from surefoot.nmf.masks import masked_edge, row_edges
+from surefoot.nmf.matrices import Matrices
 from surefoot.nmf.noise import TwoHalves, TwoHalvesState, snr_edge
-from surefoot.nmf.problem import Factorisation, Factors
+from surefoot.nmf.problem import Factorisation, FactorisationFleet
 from surefoot.nmf.sampling import RunningMaximum, RunningMaximumState, expected_smoothness, limited
 
 __all__ = [
     "Factorisation",
+    "FactorisationFleet",
     "Factors",
     "Incremental",
+    "Matrices",
     "Pass",
     "Quartic",
     "RunningMaximum",
     "RunningMaximumState",
+    "Streams",
     "TwoHalves",
     "TwoHalvesState",
     "a_priori_edge",

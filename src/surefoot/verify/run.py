@@ -117,7 +117,7 @@ def execute(
 
     For Ctrl-C, killed workers and exceptions, see `surefoot.workers.in_processes`.
     """
-    for piece, lines in in_processes(check, pieces, workers=workers, on_interrupt=on_interrupt, preload="surefoot.verify.run"):
+    for piece, lines in in_processes(check, pieces, workers=workers, on_interrupt=on_interrupt, preload=[__name__]):
         journal.add(lines)
         yield piece
 

@@ -1,0 +1,141 @@
+"""A policy with an empty chair: it sees and schedules, and somebody else decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from surefoot import checks
+from surefoot.features import Features, FeatureState
+from surefoot.numbers import numbers, together
+from surefoot.timed import Constant
+
+if TYPE_CHECKING:
+    from surefoot.policy import Policy
+
+_FURTHEST = 40.0
+
+
+class ControlState(NamedTuple):
+    """The scale to use next, and where everything stands.
+
+    Attributes:
+        scale: The schedule's scale times the correction.
+        step: Steps made.
+        wait: Steps until the next decision; 0 if one is due.
+        decision: Decisions made.
+        correction: Logarithm to the base 2 of what the decisions have multiplied the schedule by.
+        schedule: The state of the schedule.
+        seen: The state of the features.
+    """
+
+    scale: Any
+    step: Any
+    wait: Any
+    decision: Any
+    correction: Any
+    schedule: Any
+    seen: FeatureState
+
+
+@dataclass(frozen=True)
+class Control:
+    """A schedule that is corrected by decisions: the policy of a learner, without the learner.
+
+    Now and then a decision is due. `view` is what there is to decide by, and `act` takes the decision in: an action between -1
+    and 1, which multiplies the scale from then on. In between, `update` folds the losses and follows the schedule. Without any
+    decision this is the schedule itself, so a learner that says nothing does something sane. An environment asks an agent for
+    its actions and a learned policy its network; everything else they share is here.
+
+    >>> control = Control(Features(window=2), rise=2.0, cut=4.0)
+    >>> state = control.act(control.init(), 1.0)
+    >>> state = control.update(control.update(state, 5.0), 4.0)
+    >>> control.due(state), state.scale, control.act(state, -0.5).scale
+    (True, 2.0, 1.0)
+
+    Attributes:
+        features: What is seen; a decision is due every `features.window` steps.
+        schedule: What is corrected; a constant rate by default.
+        steps: The budget in steps, 1 or more, for the entry `progress` of the view; None if it is not known. A signal
+            `progress`, for a budget in seconds, takes precedence.
+        first: Lengths of the first windows where they differ, each 1 or more: with `(1, 2)` a decision is due before the first
+            step, after the first and after the third, before much can go wrong.
+        rise: The largest factor of one decision, which is that of action 1, above 1.
+        cut: What action -1 divides the scale by, above 1.
+    """
+
+    features: Features = Features()  # noqa: RUF009 - it is frozen
+    schedule: Policy[Any] = Constant()  # noqa: RUF009 - so is this
+    steps: int | None = None
+    first: tuple[int, ...] = ()
+    rise: float = 2.0
+    cut: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks.policy("schedule", self.schedule)
+        if self.steps is not None:
+            checks.whole("steps", self.steps, low=1)
+        object.__setattr__(self, "first", tuple(self.first))
+        for length in self.first:
+            checks.whole("first", length, low=1)
+        for name in ("rise", "cut"):
+            checks.number(name, getattr(self, name), low=1.0)
+            if getattr(self, name) == 1.0:
+                raise ValueError(f"{name} must be above 1, got 1 (at 1 a decision would change nothing)")
+
+    def init(self) -> ControlState:
+        """Nothing seen and nothing decided; a decision is due."""
+        schedule = self.schedule.init()
+        seen = self.features.init(-1.0 if self.steps is None else 0.0)
+        return ControlState(schedule.scale, 0, 0, 0, 0.0, schedule, seen)
+
+    def update(self, state: ControlState, loss: Any, **signals: Any) -> ControlState:
+        """One more step, at `state.scale`: see `Features.update` for the signals."""
+        state, loss = together(state, loss)
+        xp = numbers(state.scale)
+        signals = {"scale": state.scale, "progress": self._progress(xp, state.seen.step + 1.0)} | signals
+        schedule = self.schedule.update(state.schedule, loss, **signals)
+        return ControlState(
+            scale=schedule.scale * xp.exp2(state.correction),
+            step=state.step + 1,
+            wait=xp.where(state.wait > 1, state.wait - 1, 0 * state.wait),
+            decision=state.decision,
+            correction=state.correction,
+            schedule=schedule,
+            seen=self.features.update(state.seen, loss, **signals),
+        )
+
+    def due(self, state: ControlState) -> Any:
+        """Whether a decision is due."""
+        return state.wait == 0
+
+    def view(self, state: ControlState) -> Any:
+        """What there is to decide by: `Features.view`."""
+        return self.features.view(state.seen)
+
+    def act(self, state: ControlState, action: Any) -> ControlState:
+        """Decide.
+
+        Args:
+            state: One at which a decision is due.
+            action: Between -1 and 1, whatever lies outside counting as the nearer end: at 1 the scale is multiplied by `rise`,
+                at -1 it is divided by `cut`, at 0 nothing changes.
+        """
+        xp = numbers(action, state.scale)
+        action = xp.where(action > -1.0, action, -1.0)
+        action = xp.where(action < 1.0, action, 1.0)
+        correction = state.correction + action * xp.where(action > 0.0, log2(self.rise) + 0.0 * action, log2(self.cut))
+        correction = xp.where(abs(correction) < _FURTHEST, correction, state.correction)
+        wait = self.features.window + 0 * state.decision
+        for place, length in enumerate(self.first):
+            wait = numbers(wait).where(state.decision == place, length, wait)
+        return state._replace(
+            scale=state.schedule.scale * xp.exp2(correction),
+            wait=wait,
+            decision=state.decision + 1,
+            correction=correction,
+        )
+
+    def _progress(self, xp: Any, step: Any) -> Any:
+        return -1.0 if self.steps is None else xp.where(step < self.steps, step / self.steps, 1.0)

@@ -1,0 +1,85 @@
+"""Environments for stable-baselines3: its vector contract over Gymnasium's, at no cost per environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+
+if TYPE_CHECKING:
+    from surefoot.gym import TrainingVectorEnv
+
+
+class FleetVecEnv(VecEnv):
+    """Many trainings as one environment of stable-baselines3.
+
+    >>> from stable_baselines3 import PPO
+    >>> from surefoot.gym import NMFVectorEnv
+    >>> envs = FleetVecEnv(NMFVectorEnv(8, steps=30, autoreset_mode="SameStep"))
+    >>> agent = PPO("MlpPolicy", envs, n_steps=5, batch_size=40, seed=0, device="cpu").learn(80)
+    >>> agent.predict(envs.reset(), deterministic=True)[0].shape
+    (8, 1)
+
+    Args:
+        envs: The trainings; their autoreset mode must be "SameStep", the only one that stable-baselines3 knows.
+    """
+
+    def __init__(self, envs: TrainingVectorEnv) -> None:
+        mode = envs.metadata["autoreset_mode"]
+        if mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(f'the autoreset mode must be "SameStep", got "{mode.value}" (pass autoreset_mode="SameStep")')
+        self.envs = envs
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+        self.metadata = {"render_modes": []}
+
+    def reset(self) -> Any:
+        """Begin an episode in every slot; `seed` may have been called before."""
+        seeds = self._seeds
+        observations, infos = self.envs.reset(seed=None if seeds[0] is None else list(seeds))
+        self.reset_infos = [self._info(infos, slot) for slot in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: Any) -> None:
+        """Keep the actions for `step_wait`."""
+        self._waiting = actions
+
+    def step_wait(self) -> Any:
+        """One decision in every slot; where an episode ends, the next one begins."""
+        observations, rewards, terminated, truncated, infos = self.envs.step(self._waiting)
+        ends = terminated | truncated
+        own = [self._info(infos["final_info"] if end else infos, slot) for slot, end in enumerate(ends)]
+        for slot, info in enumerate(own):
+            info["TimeLimit.truncated"] = bool(truncated[slot])
+        for slot in np.flatnonzero(ends).tolist():
+            own[slot]["terminal_observation"] = infos["final_obs"][slot]
+            self.reset_infos[slot] = self._info(infos, slot)
+        return observations, rewards.astype(np.float32), ends, own
+
+    def close(self) -> None:
+        """Close the trainings."""
+        self.envs.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the trainings as a whole, once per slot that is asked for."""
+        return [getattr(self.envs, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:  # noqa: ARG002 - the slots are one object
+        """Set an attribute of the trainings as a whole."""
+        setattr(self.envs, attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the trainings as a whole, once; what it returns, once per slot that is asked for."""
+        answer = getattr(self.envs, method_name)(*method_args, **method_kwargs)
+        return [answer for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:  # noqa: ARG002 - whatever the wrapper
+        """No slot is wrapped by itself."""
+        return [False for _ in self._get_indices(indices)]
+
+    @staticmethod
+    def _info(infos: dict[str, Any], slot: int) -> dict[str, Any]:
+        return {name: infos[name][slot].item() for name in ("rate", "steps", "loss")}

@@ -1,0 +1,129 @@
+"""PyTorch's optimizers for many runs at once, each with a rate and a count of steps of its own.
+
+What is the same for all runs is done on one long vector of all parameters; only what depends on a run's rate or count goes
+parameter by parameter. The formulas are those of `torch.optim`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn, optim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an optimizer step is made of: tensors that stay the same objects from step to step.
+
+    Attributes:
+        weights, gradient: All parameters and their gradients, shape (numbers,); the gradient may be overwritten.
+        memory: What is remembered, each of the same shape, zeros before the first step.
+        rates: One per run, shape (runs,), float32.
+        counts: How many steps each run will have made after this one, shape (runs,), float64.
+        shapes: The shapes (runs, ...) of the parameters that stand in the vectors, one after another.
+    """
+
+    weights: Tensor
+    gradient: Tensor
+    memory: list[Tensor]
+    rates: Tensor
+    counts: Tensor
+    shapes: list[tuple[int, ...]]
+    _pieces: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def by_run(self, vector: Tensor) -> list[Tensor]:
+        """One of the long vectors parameter by parameter, shape (runs, numbers) each."""
+        if id(vector) not in self._pieces:
+            assert any(vector is own for own in (self.weights, self.gradient, *self.memory))
+            sizes = [prod(shape) for shape in self.shapes]
+            self._pieces[id(vector)] = [piece.view(len(self.rates), -1) for piece in torch.split(vector, sizes)]
+        return self._pieces[id(vector)]
+
+    def move(self, direction: Tensor, rates: Tensor) -> None:
+        """Go against a direction, which is one of the long vectors, each run by its own rate."""
+        column = rates.unsqueeze(1)
+        for weights, way in zip(self.by_run(self.weights), self.by_run(direction), strict=True):
+            weights.addcmul_(way, column, value=-1.0)
+
+
+def _sgd(step: Step, momentum: float, **_: Any) -> None:
+    direction = step.gradient
+    if momentum:
+        direction = torch.add(step.gradient, step.memory[0], alpha=momentum, out=step.memory[0])
+    step.move(direction, step.rates)
+
+
+def _adam(step: Step, betas: tuple[float, float], eps: float, **_: Any) -> None:
+    mean, square = step.memory
+    mean.lerp_(step.gradient, 1.0 - betas[0])
+    square.mul_(betas[1]).addcmul_(step.gradient, step.gradient, value=1.0 - betas[1])
+    spread = torch.sqrt(square, out=step.gradient)
+    # Both corrections belong to the runs: m / (1 - a^t) / (sqrt(v / (1 - b^t)) + eps), with sqrt(1 - b^t) taken out.
+    root = (1.0 - betas[1] ** step.counts).sqrt()
+    least = (eps * root).float().unsqueeze(1)
+    for piece in step.by_run(spread):
+        piece.add_(least)
+    step.move(torch.div(mean, spread, out=step.gradient), (step.rates * root / (1.0 - betas[0] ** step.counts)).float())
+
+
+def _adamw(step: Step, weight_decay: float, **settings: Any) -> None:
+    left = (1.0 - step.rates * weight_decay).unsqueeze(1)
+    for weights in step.by_run(step.weights):
+        weights.mul_(left)
+    _adam(step, **settings)
+
+
+def _rmsprop(step: Step, alpha: float, eps: float, **_: Any) -> None:
+    step.memory[0].mul_(alpha).addcmul_(step.gradient, step.gradient, value=1.0 - alpha)
+    spread = step.memory[0].sqrt().add_(eps)
+    step.move(torch.div(step.gradient, spread, out=step.gradient), step.rates)
+
+
+def _adagrad(step: Step, eps: float, **_: Any) -> None:
+    step.memory[0].addcmul_(step.gradient, step.gradient)
+    spread = step.memory[0].sqrt().add_(eps)
+    step.move(torch.div(step.gradient, spread, out=step.gradient), step.rates)
+
+
+_FORMULAS: dict[type[optim.Optimizer], tuple[Callable[..., None], int, frozenset[str]]] = {
+    optim.SGD: (_sgd, 1, frozenset({"momentum"})),
+    optim.Adam: (_adam, 2, frozenset({"betas", "eps"})),
+    optim.AdamW: (_adamw, 2, frozenset({"betas", "eps", "weight_decay"})),
+    optim.RMSprop: (_rmsprop, 1, frozenset({"alpha", "eps"})),
+    optim.Adagrad: (_adagrad, 1, frozenset({"eps"})),
+}
+"""By optimizer: its formula, how many numbers it remembers per parameter, and the settings that the formula knows."""
+
+
+class Stacked:
+    """One of `torch.optim`'s optimizers, for the parameters of many runs.
+
+    Args:
+        make: What makes the optimizer for one run, settings and all.
+
+    Raises:
+        ValueError: It is no optimizer that is known here, or has settings that are not.
+    """
+
+    def __init__(self, make: Callable[..., optim.Optimizer]) -> None:
+        one = make([nn.Parameter(torch.zeros(1))], lr=0.0)
+        if type(one) not in _FORMULAS:
+            names = ", ".join(kind.__name__ for kind in _FORMULAS)
+            raise ValueError(f"the optimizer of a fleet must be one of {names}, got {type(one).__name__}")
+        self._formula, self.memories, known = _FORMULAS[type(one)]
+        plain: Callable[..., optim.Optimizer] = type(one)
+        usual: Mapping[str, Any] = plain([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
+        for name, value in one.defaults.items():
+            if name not in known | {"lr"} and value != usual[name]:
+                raise ValueError(f"{type(one).__name__} of a fleet must leave {name} at {usual[name]}, got {value}")
+        self._settings = {name: one.defaults[name] for name in known}
+
+    def step(self, step: Step) -> None:
+        """One step in place."""
+        self._formula(step, **self._settings)
