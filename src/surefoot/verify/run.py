@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from surefoot import checks
-from surefoot.nmf.verification.fleets import Fleet, draw, split
+from surefoot.nmf.verification.fleets import Problems, draw, split
 from surefoot.nmf.verification.rules import RULES
 from surefoot.verify.journal import Journal, JournalError
 from surefoot.workers import in_processes
@@ -144,7 +144,7 @@ def made_with() -> str:
 
 
 @lru_cache(maxsize=2)
-def _drawn(seeds: tuple[int, ...]) -> Fleet:
+def _drawn(seeds: tuple[int, ...]) -> Problems:
     return draw(seeds)
 
 

@@ -16,7 +16,7 @@ from surefoot.nmf.verification.descent import gradients, per_matrix, transposed
 from surefoot.nmf.verification.watching import Found, has_collapsed, loss, norm
 
 if TYPE_CHECKING:
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 STEPS = 150
 CLIMBED = 1.001
@@ -54,7 +54,7 @@ def sharpness(matrix: Array, codes: Array, parts: Array, random: list[np.random.
     return np.linalg.eigvalsh(small)[:, -1]
 
 
-def run(fleet: Fleet, *, is_projected: bool) -> Found:
+def run(fleet: Problems, *, is_projected: bool) -> Found:
     """What becomes of each problem at its own multiple of the edge, kept: `fate` is 0 direct, 1 catapult, 2 failed."""
     matrix, (codes, parts) = fleet.matrix, balance(fleet.codes, fleet.parts)
     rate = per_matrix(fleet.joint_rate * 2.0 / sharpness(matrix, codes, parts, fleet.random(_PURPOSE)))

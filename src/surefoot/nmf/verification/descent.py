@@ -23,7 +23,7 @@ from surefoot.nmf.verification.watching import Found, loss, norm, watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
     Move = Callable[[Array, Array, Array], Array]
     """From a factor (problems, m, r), the gram of the other and the products, the factor after a step."""
@@ -36,7 +36,7 @@ _LONG = 5.0
 """Feasible directions end at the projected gradient step of this many edges."""
 
 
-def multiples(fleet: Fleet, below: float = BELOW) -> Array:
+def multiples(fleet: Problems, below: float = BELOW) -> Array:
     """The fraction of the edge that each problem's schedule leaves at each sweep, clipped; shape (sweeps, problems).
 
     A third of the schedules ask for more than is allowed at every sweep, a third for anything from a hundredth of the edge to a
@@ -121,12 +121,12 @@ def block(method: str = "eigen") -> Callable[[Array, Array], Array]:
     return lambda _, gram: block_edge(gram, method=method)
 
 
-def alternating(fleet: Fleet, move: Callable[..., Array], below: float = BELOW) -> Found:
+def alternating(fleet: Problems, move: Callable[..., Array], below: float = BELOW) -> Found:
     """Codes and parts in turn."""
     return watch(fleet.matrix, sweeps(fleet.matrix, fleet.codes, fleet.parts, multiples(fleet, below), move))
 
 
-def a_priori(fleet: Fleet) -> Found:
+def a_priori(fleet: Problems) -> Found:
     """A constant rate from the start alone, with balancing after every sweep."""
 
     def moves() -> Iterator[tuple[Array, Array]]:
@@ -142,7 +142,7 @@ def a_priori(fleet: Fleet) -> Found:
     return watch(fleet.matrix, moves())
 
 
-def masked(fleet: Fleet, *, by_row: bool) -> Found:
+def masked(fleet: Problems, *, by_row: bool) -> Found:
     """Weighted entries, with an edge for each row, or with the edge of the gram without weights, which is below them all."""
 
     def moves() -> Iterator[tuple[Array, Array]]:
@@ -171,7 +171,7 @@ def masked_move(matrix: Array, codes: Array, parts: Array, weights: Array, multi
     return found
 
 
-def together(fleet: Fleet, move: Callable[..., tuple[Array, Array]], below: float = BELOW) -> Found:
+def together(fleet: Problems, move: Callable[..., tuple[Array, Array]], below: float = BELOW) -> Found:
     """Codes and parts at once."""
 
     def moves() -> Iterator[tuple[Array, Array]]:

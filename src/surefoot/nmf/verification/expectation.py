@@ -19,7 +19,7 @@ from surefoot.nmf.verification.watching import Found, joined, norm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 ERRORS = 5.0
 DRAWS, AT_ONCE = 120, 20
@@ -50,7 +50,7 @@ class State(NamedTuple):
     variance: Array
 
 
-def reach(fleet: Fleet) -> State:
+def reach(fleet: Problems) -> State:
     """Go up to thirty sweeps at 1 / L, by a number of its own for each problem."""
     random = np.array([(each.integers(_LATEST + 1), each.uniform(-2.0, 2.0)) for each in fleet.random(_PURPOSE)])
     here, there, steps = fleet.codes, fleet.parts, np.full((_LATEST, len(fleet.seeds)), 0.5)
@@ -62,7 +62,7 @@ def reach(fleet: Fleet) -> State:
     return _state(here, here @ gram - fleet.matrix @ transposed(there), gram, 10.0 ** random[:, 1])
 
 
-def hold(fleet: Fleet) -> State:
+def hold(fleet: Problems) -> State:
     r"""Stand where some codes are held at zero by a slope that is small beside the noise, which can only push them up.
 
     Any small gradient $G$ at positive $WH$ belongs to a nonnegative matrix: $V = WH - GK^{-1}H$.
@@ -135,13 +135,13 @@ def on_average(state: State, streams: list[np.random.Generator], rate: Array, *,
     return Found(is_moving.astype(np.int64), failures, {"worst": score, "noise": ratio})
 
 
-def unprojected(fleet: Fleet, edge: Callable[[State], Array], multiple: float = BELOW) -> Found:
+def unprojected(fleet: Problems, edge: Callable[[State], Array], multiple: float = BELOW) -> Found:
     """One step without projection, at a multiple of an edge, on the way to a fit."""
     state = reach(fleet)
     return on_average(state, fleet.random(_PURPOSE + 1), multiple * edge(state))
 
 
-def projected(fleet: Fleet) -> Found:
+def projected(fleet: Problems) -> Found:
     """One projected step below the edge by the gradient mapping, on the way to a fit and beside one."""
     states = reach(fleet), hold(fleet)
     found = [on_average(state, fleet.random(_PURPOSE + 1), BELOW * by_mapping(state), is_projected=True) for state in states]

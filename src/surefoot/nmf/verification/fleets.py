@@ -25,7 +25,7 @@ SHORTEST, LONGEST, RANKS = 8, 150, 16
 
 
 @dataclass(frozen=True, eq=False)
-class Fleet:
+class Problems:
     r"""Problems of equal shape, each with a start: fit $V$ by $WH$. What has no unit is a multiple of what it is compared to.
 
     Attributes:
@@ -83,7 +83,7 @@ def split(seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in found.values()]
 
 
-def draw(seeds: Sequence[int]) -> Fleet:
+def draw(seeds: Sequence[int]) -> Problems:
     """The problems of these seeds, all of one fleet. A seed is a problem, whichever others it is drawn with."""
     shape = np.random.default_rng((seeds[0] // FLEET, 0, 0))
     m, n = (int(size) for size in np.exp(shape.uniform(np.log(SHORTEST), np.log(LONGEST + 1), 2)))
@@ -92,7 +92,7 @@ def draw(seeds: Sequence[int]) -> Fleet:
     drawn = [_problem(np.random.default_rng((seed, 0)), m, n, rank) for seed in seeds]
     kinds, matrix, codes, parts, weights, *numbers = zip(*drawn, strict=True)
     factors = (np.array(each) for each in (matrix, codes, parts, weights))
-    return Fleet(tuple(seeds), kinds, batch_size, *factors, *(np.array(each) for each in numbers))
+    return Problems(tuple(seeds), kinds, batch_size, *factors, *(np.array(each) for each in numbers))
 
 
 def _problem(random: np.random.Generator, m: int, n: int, rank: int) -> tuple[object, ...]:

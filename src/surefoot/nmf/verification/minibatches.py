@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 STEPS, _BETWEEN = 150, 5
 REST = 0.01
@@ -23,7 +23,7 @@ REST = 0.01
 _FITTING, _RESTING = 10, 100
 
 
-def batches(fleet: Fleet) -> list[NDArray[np.int64]]:
+def batches(fleet: Problems) -> list[NDArray[np.int64]]:
     """The rows of each step's batch, without replacement, epoch by epoch; the same for all problems of the fleet."""
     rows, size, random = fleet.matrix.shape[-2], fleet.batch_size, fleet.shared_random()
     epochs = -(-STEPS // (rows // size))
@@ -31,7 +31,7 @@ def batches(fleet: Fleet) -> list[NDArray[np.int64]]:
     return list(np.concatenate(shuffled))[:STEPS]
 
 
-def running_maximum(fleet: Fleet, scale: float = 0.5, *, is_late: bool = False) -> Found:
+def running_maximum(fleet: Problems, scale: float = 0.5, *, is_late: bool = False) -> Found:
     """Codes first, then parts below a multiple of the edge of the batches' highest curvature so far, and of that at the start.
 
     Args:
@@ -57,7 +57,7 @@ def running_maximum(fleet: Fleet, scale: float = 0.5, *, is_late: bool = False) 
     return _fate(fleet, steps())
 
 
-def in_mean_square(fleet: Fleet, scale: float = 0.5) -> Found:
+def in_mean_square(fleet: Problems, scale: float = 0.5) -> Found:
     """Parts first, below a multiple of the edge of the expected smoothness, and of that at the start, and then codes."""
     times = fleet.matrix.shape[-2] / fleet.batch_size
     matrix, (codes, parts), cap = _start(fleet, scale)
@@ -74,7 +74,7 @@ def in_mean_square(fleet: Fleet, scale: float = 0.5) -> Found:
     return _fate(fleet, steps())
 
 
-def _start(fleet: Fleet, scale: float) -> tuple[Array, tuple[Array, Array], Array]:
+def _start(fleet: Problems, scale: float) -> tuple[Array, tuple[Array, Array], Array]:
     """The matrix, balanced factors, and the cap for the parts' rate."""
     codes, parts = balance(fleet.codes, fleet.parts)
     return fleet.matrix, (codes, parts), scale * 2.0 / expected_smoothness(codes, fleet.batch_size)
@@ -89,7 +89,7 @@ def _fitted(codes: Array, parts: Array, matrix: Array, rows: NDArray[np.int64], 
     return moved
 
 
-def _fate(fleet: Fleet, steps: Iterable[tuple[Array, Array]]) -> Found:
+def _fate(fleet: Problems, steps: Iterable[tuple[Array, Array]]) -> Found:
     """What became of runs from a balanced start, whose loss is taken at every fifth step and at the end."""
     codes, parts = balance(fleet.codes, fleet.parts)
     first, highest = loss(fleet.matrix, codes, parts), np.ones(len(fleet.seeds))
@@ -99,7 +99,7 @@ def _fate(fleet: Fleet, steps: Iterable[tuple[Array, Array]]) -> Found:
     return fate(fleet, codes, parts, highest)
 
 
-def rest_of_own_clip(fleet: Fleet) -> Found:
+def rest_of_own_clip(fleet: Problems) -> Found:
     """Where the expected step of a clip by the batch's own edge, after fitted codes and the best parts for them, comes to rest.
 
     Nothing is random here: the mean step over all batches of an epoch, each at 1 / L of its own batch, is followed from the

@@ -18,9 +18,9 @@ from surefoot.nmf.verification.watching import GROWN, Found, fate, loss, norm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
-    Rates = Callable[[Fleet, Array, Array], Array]
+    Rates = Callable[[Problems, Array, Array], Array]
     """From the problems, their edges now and at the start, the rates."""
 
 SWEEPS = 80
@@ -32,28 +32,28 @@ def cap_and_clip(scale: float = 0.5) -> Rates:
     return lambda _, edge, start: limited(scale, edge, scale * start)
 
 
-def clip_alone(_: Fleet, edge: Array, __: Array) -> Array:
+def clip_alone(_: Problems, edge: Array, __: Array) -> Array:
     """Half the edge, 1 / L, at every step."""
     return 0.5 * edge
 
 
-def cap_alone(_: Fleet, __: Array, start: Array) -> Array:
+def cap_alone(_: Problems, __: Array, start: Array) -> Array:
     """Half the edge at the start, kept."""
     return 0.5 * start
 
 
-def as_set(fleet: Fleet, _: Array, start: Array) -> Array:
+def as_set(fleet: Problems, _: Array, start: Array) -> Array:
     """Each problem's own random multiple of the edge at the start, kept."""
     return fleet.rate * start
 
 
-def as_set_and_clipped(fleet: Fleet, edge: Array, start: Array) -> Array:
+def as_set_and_clipped(fleet: Problems, edge: Array, start: Array) -> Array:
     """The same, limited by half the edge now and by half the edge at the start."""
     found: Array = np.minimum(fleet.rate * start, limited(0.5, edge, 0.5 * start))
     return found
 
 
-def run(fleet: Fleet, rates: Rates) -> Found:
+def run(fleet: Problems, rates: Rates) -> Found:
     """Alternate noisy projected steps from a balanced start, with the same noise whatever the rates."""
     matrix, (codes, parts) = fleet.matrix, balance(fleet.codes, fleet.parts)
     grams = parts @ transposed(parts), transposed(codes) @ codes

@@ -10,7 +10,7 @@ from surefoot.nmf.verification.fleets import FLEET
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surefoot.nmf.verification.fleets import Fleet
+    from surefoot.nmf.verification.fleets import Problems
     from surefoot.nmf.verification.watching import Found
 
 Claim = Literal["proved", "held", "above", "invalid", "measured"]
@@ -49,7 +49,7 @@ class Rule:
     name: str
     says: str
     claim: Claim
-    check: Callable[[Fleet], Found]
+    check: Callable[[Problems], Found]
     version: int = 1
     few: bool = False
 

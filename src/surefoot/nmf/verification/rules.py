@@ -13,11 +13,11 @@ from surefoot.nmf.verification.watching import joined
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surefoot.nmf.verification.fleets import Fleet
+    from surefoot.nmf.verification.fleets import Problems
     from surefoot.nmf.verification.watching import Found
 
 
-def _and_where_tight(run: Callable[[Fleet], Found], step: Callable[..., Found]) -> Callable[[Fleet], Found]:
+def _and_where_tight(run: Callable[[Problems], Found], step: Callable[..., Found]) -> Callable[[Problems], Found]:
     """A run, and one step from the start at which the edge is tight."""
     return lambda fleet: joined(run(fleet), step(fleet, descent.BELOW))
 

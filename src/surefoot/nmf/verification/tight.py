@@ -16,14 +16,14 @@ from surefoot.nmf.verification.descent import along_gradient, block, masked_move
 from surefoot.nmf.verification.watching import Found, loss, watch
 
 if TYPE_CHECKING:
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 ABOVE = 1.02
 _PURPOSE = 2
 _SMALL = 1e-4
 
 
-def inside(fleet: Fleet, rank: int | None = None) -> tuple[Array, Array]:
+def inside(fleet: Problems, rank: int | None = None) -> tuple[Array, Array]:
     """Random factors without small entries, of the fleet's imbalance."""
     m, n, rank = fleet.matrix.shape[-2], fleet.matrix.shape[-1], rank or fleet.codes.shape[-1]
     drawn = [(each.uniform(0.5, 1.0, (m, rank)), each.uniform(0.5, 1.0, (rank, n))) for each in fleet.random(_PURPOSE)]
@@ -39,7 +39,7 @@ def top(gram: Array) -> Array:
     return found
 
 
-def block_step(fleet: Fleet, multiple: float = ABOVE, method: str = "eigen") -> Found:
+def block_step(fleet: Problems, multiple: float = ABOVE, method: str = "eigen") -> Found:
     """One step of the codes, with the random parts of the fleet."""
     codes, _ = inside(fleet)
     off = top(fleet.parts @ transposed(fleet.parts))[:, None, :] * (0.2 * codes.min((-2, -1)))[:, None, None]
@@ -48,7 +48,7 @@ def block_step(fleet: Fleet, multiple: float = ABOVE, method: str = "eigen") -> 
     return watch(matrix, [next(moves), next(moves)])
 
 
-def a_priori_step(fleet: Fleet, multiple: float = ABOVE) -> Found:
+def a_priori_step(fleet: Problems, multiple: float = ABOVE) -> Found:
     """One step of the codes at rank 1, where the constant is tight: from one and a half times the solution, balanced."""
     codes, parts = inside(fleet, rank=1)
     matrix = codes @ parts
@@ -60,7 +60,7 @@ def a_priori_step(fleet: Fleet, multiple: float = ABOVE) -> Found:
     return watch(matrix, [next(moves), next(moves)])
 
 
-def row_step(fleet: Fleet, multiple: float = ABOVE) -> Found:
+def row_step(fleet: Problems, multiple: float = ABOVE) -> Found:
     """One step of the codes with weighted entries, every row off along its own direction."""
     codes, _ = inside(fleet)
     squared, multiples = fleet.weights**2, np.full(len(fleet.seeds), multiple)
@@ -70,7 +70,7 @@ def row_step(fleet: Fleet, multiple: float = ABOVE) -> Found:
     return watch(matrix, [(start, fleet.parts), (moved, fleet.parts)], fleet.weights)
 
 
-def segment_step(fleet: Fleet, multiple: float = ABOVE) -> Found:
+def segment_step(fleet: Problems, multiple: float = ABOVE) -> Found:
     """One joint step so close to the solution that the curvature is the same all the way."""
     codes, parts = inside(fleet)
     matrix = codes @ parts

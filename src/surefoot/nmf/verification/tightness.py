@@ -13,7 +13,7 @@ from surefoot.nmf.verification.watching import Found, has_collapsed, loss
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 SWEEPS = 60
 _OCTAVES, _HALVINGS = 5.0, 10
@@ -31,7 +31,7 @@ def largest_stable(is_stable: Callable[[Array], Array], problems: int) -> Array:
     return found
 
 
-def alternating(fleet: Fleet, edge: Callable[[Fleet, Array, Array], Callable[[Array], Array]]) -> Found:
+def alternating(fleet: Problems, edge: Callable[[Problems, Array, Array], Callable[[Array], Array]]) -> Found:
     """Of runs that step codes and parts in turn, projected, at one multiple of an edge.
 
     Args:
@@ -54,29 +54,29 @@ def alternating(fleet: Fleet, edge: Callable[[Fleet, Array, Array], Callable[[Ar
     return _found(fleet, codes, parts, sweep)
 
 
-def joint(fleet: Fleet) -> Found:
+def joint(fleet: Problems) -> Found:
     """Of runs that step both at once, at one multiple of the segment edge."""
     return _found(fleet, *balance(fleet.codes, fleet.parts), lambda *now: segment_move(fleet.matrix, *now))
 
 
-def now(_: Fleet, __: Array, ___: Array) -> Callable[[Array], Array]:
+def now(_: Problems, __: Array, ___: Array) -> Callable[[Array], Array]:
     """The edge at every step."""
     return block_edge
 
 
-def at_start(_: Fleet, codes: Array, parts: Array) -> Callable[[Array], Array]:
+def at_start(_: Problems, codes: Array, parts: Array) -> Callable[[Array], Array]:
     """The edge at the start, kept."""
     edge = np.minimum(block_edge(transposed(codes) @ codes), block_edge(parts @ transposed(parts)))
     return lambda _: edge
 
 
-def a_priori(fleet: Fleet, codes: Array, parts: Array) -> Callable[[Array], Array]:
+def a_priori(fleet: Problems, codes: Array, parts: Array) -> Callable[[Array], Array]:
     """The constant from the start alone."""
     edge = a_priori_edge(fleet.norm, loss(fleet.matrix, codes, parts), codes.shape[-1])
     return lambda _: edge
 
 
-def _found(fleet: Fleet, codes: Array, parts: Array, sweep: Callable[[Array, Array, Array], tuple[Array, Array]]) -> Found:
+def _found(fleet: Problems, codes: Array, parts: Array, sweep: Callable[[Array, Array, Array], tuple[Array, Array]]) -> Found:
     first = loss(fleet.matrix, codes, parts)
 
     def is_stable(multiple: Array) -> Array:

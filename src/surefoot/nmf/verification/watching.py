@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from surefoot.nmf.verification.fleets import Array, Fleet
+    from surefoot.nmf.verification.fleets import Array, Problems
 
 RELATIVE = 1e-9
 ROUNDING = 8.0 * float(np.finfo(np.float64).eps)
@@ -97,13 +97,13 @@ def joined(first: Found, second: Found) -> Found:
     return Found(first.steps + second.steps, first.failures + second.failures, measured)
 
 
-def has_collapsed(fleet: Fleet, codes: Array, parts: Array) -> Array:
+def has_collapsed(fleet: Problems, codes: Array, parts: Array) -> Array:
     """Whether a run ended at 0, a stationary point that fits nothing; shape (problems,)."""
     product = norm(codes @ parts)
     return (product < DEAD * fleet.norm) & (product < norm(fleet.codes @ fleet.parts))
 
 
-def fate(fleet: Fleet, codes: Array, parts: Array, highest: Array, allowed: Array | float = GROWN) -> Found:
+def fate(fleet: Problems, codes: Array, parts: Array, highest: Array, allowed: Array | float = GROWN) -> Found:
     """Whether runs diverged, and apart from that whether they collapsed: both are failures.
 
     Args:
