@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import browsing
 from surefoot import Constant, Cosine, Exponential, Greedy, Polynomial, curves, pictures, report, spec, stats
 from surefoot.loop import train
 from surefoot.runs import Run, Trial, evaluation_steps
@@ -30,9 +30,6 @@ pytest.importorskip("vl_convert")
 
 STEPS = 400
 HOSTILE = "</script><script>alert('no')</script>\"&<b>"
-CHROMIUM = shutil.which("chromium")
-FLAGS = [f"--disable-{what}" for what in ("gpu", "quic", "background-networking", "component-update", "sync")]
-FLAGS += ["--no-sandbox", "--no-first-run"]
 POLICIES: dict[str, Policy[Any]] = {
     "greedy": Greedy(patience=1, factor=0.8),
     "cosine": Cosine(steps=STEPS),
@@ -279,32 +276,10 @@ def test_a_policys_picture_needs_enough_losses() -> None:
         report.policy_picture({"greedy": Greedy()}, 10, [1.0])
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def opened(browser: Browser, html: str, tmp_path: Path) -> Iterator[Page]:
-    """The page in a browser without a network; that nothing went wrong there is checked at the end."""
-    path, wrong = tmp_path / "page.html", []
-    path.write_text(html, "utf-8")
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    page.on("request", lambda request: request.url == path.as_uri() or wrong.append(request.url))
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_selector("html[data-drawn]", timeout=20_000)
-    yield page
-    context.close()
-    assert wrong == []
+    with browsing.opened(browser, html, tmp_path) as page:
+        yield page
 
 
 def strengths(page: Page) -> dict[str, set[str]]:

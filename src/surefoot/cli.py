@@ -6,20 +6,19 @@ import json
 import os
 import shlex
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from surefoot import __version__, catalogue, lineup, tables
-from surefoot.runs import Store, StoreError
+from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
+from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
+from surefoot.verify.command import verify_nmf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from surefoot.compare import Plan
     from surefoot.stats import Cell
@@ -31,15 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out, err = Console(), Console(stderr=True)
-
 _EXAMPLE_STEPS = 1000
-FAILED, REFUSED, STOPPED = 1, 2, 130
 DEMO_POLICIES = ["greedy", "constant", "linear", "cosine", "step"]
 
 StoreOption = Annotated[Path, typer.Option("--store", help="File that keeps every finished run.", dir_okay=False)]
-PageOption = Annotated[Path, typer.Option("--page", help="Where to write the page, one HTML file.", dir_okay=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")]
 
 
@@ -76,7 +70,7 @@ def compare(
 
     Example: surefoot compare --problem fashion-cnn --policy "greedy,greedy(window=20),cosine" --seeds 3
     """
-    with _refusing():
+    with refusing():
         from surefoot.compare import plan
 
         names = (_split(problem), _split(optimizer), lineup.split(policy))
@@ -99,8 +93,8 @@ def demo(
     if fashion_mnist_available():
         problems.append("fashion-cnn")
     else:
-        _say("Without Fashion-MNIST: it comes with the Debian package dataset-fashion-mnist.")
-    with _failing():
+        say("Without Fashion-MNIST: it comes with the Debian package dataset-fashion-mnist.")
+    with failing():
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(problems, ["sgd"], DEMO_POLICIES, seeds=3)
     _carry_out(planned, store=folder / "runs.sqlite", page=folder / "report.html", workers=workers, as_json=as_json)
@@ -117,7 +111,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the page again from all the runs in a store."""
-    with _refusing():
+    with refusing():
         from surefoot.compare import collect
 
         if not store.is_file():
@@ -162,11 +156,14 @@ def problems(*, as_json: JsonOption = False) -> None:
     out.print(table)
 
 
+app.command()(verify_nmf)
+
+
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:
     from surefoot.compare import judge
 
     workers = workers or os.cpu_count() or 1
-    with _failing():
+    with failing():
         with Store(store) as runs:
             _train(planned, runs, workers)
             cells = judge(planned, runs)
@@ -179,38 +176,33 @@ def _train(planned: Plan, store: Store, workers: int) -> None:
     trials = planned.trials
     there = sum(trial in store for trial in trials)
     if there:
-        _say(f"{there} of {len(trials)} runs are in {store.path} already.")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        task = progress.add_task("Training", total=len(trials), completed=there)
+        say(f"{there} of {len(trials)} runs are in {store.path} already.")
+    with progress() as bar:
+        task = bar.add_task("Training", total=len(trials), completed=there)
         try:
             for trial, run in execute(planned, store, workers=workers, on_interrupt=_say_stopping):
                 there += 1
-                progress.advance(task)
+                bar.advance(task)
                 name = lineup.label(from_dict(trial.policy), trial.steps)
                 line = f"{trial.problem}, {trial.optimizer}, {name}, seed {trial.seed}: {run.status} in {run.seconds:.1f} s"
-                progress.update(task, description=line)
+                bar.update(task, description=line)
                 if not err.is_terminal:
-                    _say(f"{there}/{len(trials)} {line}")
+                    say(f"{there}/{len(trials)} {line}")
         except KeyboardInterrupt:
-            progress.stop()
-            _say(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
+            bar.stop()
+            say(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
             raise typer.Exit(STOPPED) from None
 
 
 def _say_stopping() -> None:
-    _say("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
-
-
-def _say(sentence: str) -> None:
-    err.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    say("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
 
 
 def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -> None:
     from surefoot.report import write
 
     command = shlex.join(["surefoot", *sys.argv[1:]])
-    with _failing():
+    with failing():
         write(page, cells, title="Learning-rate schedules compared", command=command)
     if as_json:
         found = {
@@ -229,7 +221,7 @@ def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -
 def _draw(cells: Sequence[Cell], folder: Path) -> None:
     from surefoot.pictures import picture
 
-    with _failing():
+    with failing():
         folder.mkdir(parents=True, exist_ok=True)
         for cell in cells:
             (folder / f"{cell.problem}-{cell.optimizer}.svg").write_text(picture(cell), "utf-8")
@@ -237,28 +229,3 @@ def _draw(cells: Sequence[Cell], folder: Path) -> None:
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """A request that makes no sense is answered in one sentence."""
-    try:
-        yield
-    except (ValueError, TypeError, StoreError) as error:
-        _leave(error, REFUSED)
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """A failure on the way is told in one sentence."""
-    try:
-        yield
-    except typer.Exit:  # A RuntimeError, too.
-        raise
-    except (RuntimeError, OSError, ImportError) as error:
-        _leave(error, FAILED)
-
-
-def _leave(error: Exception, code: int) -> None:
-    _say(f"surefoot: {error}")
-    raise typer.Exit(code) from error

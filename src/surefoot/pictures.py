@@ -78,7 +78,7 @@ def theme(colours: Sequence[str] = LIGHT, *, ink: str = "#33373d", faint: str = 
     return {
         "font": FONT,
         "background": "transparent",
-        "range": {"category": [*colours, *list(colours[1:]) * (len(DASHES) - 1)]},
+        "range": {"category": [*colours, *list(colours[1:]) * (len(DASHES) - 1)], "heatmap": [faint, colours[0]]},
         "axis": {**lines, **sizes},
         "rule": {"color": ink},
         "text": {"color": ink, "fontSize": 11},
@@ -124,7 +124,7 @@ def picture(cell: Cell) -> str:
     Raises:
         ImportError: vl-convert-python is not installed.
     """
-    return _svg(specification(cell, order(cell.runs), training=False))
+    return svg(specification(cell, order(cell.runs), training=False))
 
 
 def policy_picture(
@@ -169,8 +169,8 @@ def policy_picture(
     hue = _hue(policies, order(policies))
     encoding = {"x": _step(steps), "y": y, "color": hue, "strokeDash": _dashes(hue)}
     mark = {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"}
-    data = _data(["policy", "step", "value"], rows, numbers=["step", "value"])
-    return _svg({"data": data, "mark": mark, "encoding": encoding, "width": width, "height": height})
+    data = table(["policy", "step", "value"], rows, numbers=["step", "value"])
+    return svg({"data": data, "mark": mark, "encoding": encoding, "width": width, "height": height})
 
 
 def _plot(name: str, drawn: Curves, shared: Spec, *, height: int, **properties: Any) -> Spec:
@@ -194,7 +194,7 @@ def _plot(name: str, drawn: Curves, shared: Spec, *, height: int, **properties: 
         _part("end", cross, opacity=_seen(1.0)),
         _pointer(name, drawn),
     ]
-    data = _data(["policy", "part", "seed", "step", "value", "high"], drawn.points, numbers=["step", "value", "high"])
+    data = table(["policy", "part", "seed", "step", "value", "high"], drawn.points, numbers=["step", "value", "high"])
     return {"data": data, "encoding": {**shared, "y": y}, "layer": layers, "height": height, **properties}
 
 
@@ -243,7 +243,7 @@ def _pointer(name: str, drawn: Curves) -> Spec:
     x = {"field": AT, "type": "quantitative"}
     return {
         # The tooltip lists a row of this table: with fields of its own Vega-Lite looks for texts in the wrong place.
-        "data": _data([AT, *labels], zip(drawn.stops.tolist(), *texts, strict=True), numbers=[AT]),
+        "data": table([AT, *labels], zip(drawn.stops.tolist(), *texts, strict=True), numbers=[AT]),
         "mark": {"type": "rule", "strokeWidth": 1, "tooltip": {"content": "data"}},
         "params": [{"name": f"at_{name}", "select": select}],
         "encoding": {"x": x, "y": None, "color": None, "opacity": opacity},
@@ -276,8 +276,8 @@ def _step(last: float) -> Spec:
     return {"field": "step", "type": "quantitative", "title": "optimizer step", "scale": scale, "axis": axis}
 
 
-def _data(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str]) -> Spec:
-    # Comma-separated: a third of the size of one object per row.
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str]) -> Spec:
+    """Rows as a specification's data, in comma-separated values: a third of the size of one object per row."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -285,6 +285,11 @@ def _data(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Seq
     return {"values": text.getvalue(), "format": {"type": "csv", "parse": dict.fromkeys(numbers, "number")}}
 
 
-def _svg(specification: Spec) -> str:
-    svg: str = vega().vegalite_to_svg({**specification, "config": {**theme(), "background": "white"}, "padding": 8})
-    return svg
+def svg(specification: Spec) -> str:
+    """A specification drawn as SVG on white.
+
+    Raises:
+        ImportError: vl-convert-python is not installed.
+    """
+    drawn: str = vega().vegalite_to_svg({**specification, "config": {**theme(), "background": "white"}, "padding": 8})
+    return drawn

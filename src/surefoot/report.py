@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import os
 from html import escape
-from importlib.resources import files
 from math import isfinite
-from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from surefoot import __version__, pictures, stats
+from surefoot import document, pictures, stats
 from surefoot.pictures import picture, policy_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from surefoot.stats import Cell, Summary
 
 __all__ = ["page", "picture", "policy_picture", "write"]
+
+READING = {
+    "Learning rate": (
+        "What every policy set at each step: the median over the seeds, and a thin line for each seed where "
+        "they differ. The axis is logarithmic; rates below a thousandth of the base rate, zero among them, "
+        "are drawn at that height."
+    ),
+    "Held-out loss": (
+        "The loss on data that is never trained on: the mean over the seeds, and a band from the lowest to "
+        "the highest of them. Curves that climb far above the loss before training leave the picture."
+    ),
+    "Training loss": "The running mean over the last 2% of the steps, averaged over the seeds.",
+    "A cross": "A run diverged there: its loss was no longer finite, and it was stopped. Means go on over the other seeds.",
+    "Click": (
+        "A name in the legend shows that policy alone, and with shift adds it or takes it away, in all three "
+        "plots. A double click brings all of them back."
+    ),
+    "Point": "Anywhere in a plot to read the values at the nearest step.",
+}
 
 
 def page(cells: Sequence[Cell], *, title: str, command: str, notes: Sequence[str] = ()) -> str:
@@ -34,22 +49,14 @@ def page(cells: Sequence[Cell], *, title: str, command: str, notes: Sequence[str
     Raises:
         ImportError: vl-convert-python is not installed.
     """
-    bundle = pictures.vega().javascript_bundle()
     colours = pictures.order(label for cell in cells for label in cell.runs)
-    specs = [pictures.specification(cell, colours) for cell in cells]
-    themes = {"light": pictures.theme(), "dark": pictures.theme(pictures.DARK, ink="#c9ced6", faint="#2c3036")}
-    return Template(files("surefoot").joinpath("page.html").read_text("utf-8")).substitute(
-        title=escape(title),
-        font=pictures.FONT,
-        light=_palette(pictures.LIGHT),
-        dark=_palette(pictures.DARK),
-        notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
-        sections="\n".join(_section(number, cell, colours) for number, cell in enumerate(cells)),
-        command=escape(command),
-        version=escape(__version__),
-        figures=_json({"specs": specs, "themes": themes}),
-        # Neither stands in the bundle today; in a string of JavaScript the backslash changes nothing.
-        bundle=bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--"),
+    return document.render(
+        title=title,
+        command=command,
+        notes=notes,
+        sections=(_section(number, cell, colours) for number, cell in enumerate(cells)),
+        reading=READING,
+        specs=[pictures.specification(cell, colours) for cell in cells],
     )
 
 
@@ -67,23 +74,7 @@ def write(path: str | Path, cells: Sequence[Cell], *, title: str, command: str, 
         ImportError: vl-convert-python is not installed.
         OSError: The file cannot be written.
     """
-    path, text = Path(path), page(cells, title=title, command=command, notes=notes)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _json(value: Any) -> str:
-    """JSON that can stand inside a script element, whatever its strings say."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _palette(colours: Sequence[str]) -> str:
-    return " ".join(f"--c{number}: {colour};" for number, colour in enumerate(colours))
+    return document.write(path, page(cells, title=title, command=command, notes=notes))
 
 
 def _section(number: int, cell: Cell, colours: Sequence[str]) -> str:
@@ -92,8 +83,8 @@ def _section(number: int, cell: Cell, colours: Sequence[str]) -> str:
 <h2>{escape(cell.problem)} with {escape(cell.optimizer)}</h2>
 <p class="quiet">Base rate {cell.base:g}, {cell.steps:,} steps, {_count(seeds, "seed")}, every policy at the same untuned base \
 rate.</p>
-<figure id="figure-{number}" aria-label="Learning rates and losses of {escape(cell.problem)} with {escape(cell.optimizer)}">\
-</figure>
+<figure id="figure-{number}" class="tall" aria-label="Learning rates and losses of {escape(cell.problem)} with \
+{escape(cell.optimizer)}"></figure>
 {_table(cell, colours, seeds)}
 </section>"""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,12 +20,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
+TRAINING = ("surefoot.networks", "surefoot.stacked")
+"""Modules that bring PyTorch along."""
+
 DEATHS = 3
 """How often worker processes may die under the work before it is given up."""
 
 
 def in_processes(
-    function: Callable[[T], U], items: Sequence[T], *, workers: int, on_interrupt: Callable[[], None] = lambda: None
+    function: Callable[[T], U],
+    items: Sequence[T],
+    *,
+    workers: int,
+    on_interrupt: Callable[[], None] = lambda: None,
+    preload: Sequence[str] = TRAINING,
 ) -> Iterator[tuple[T, U]]:
     """Yield `(item, function(item))` as they are finished.
 
@@ -36,6 +46,7 @@ def in_processes(
         items: What to do it with; like the results, they travel by pickle.
         workers: Number of processes, 1 or more. Each keeps to one thread.
         on_interrupt: Called at the first Ctrl-C.
+        preload: Modules that are imported once, not once per worker, because that takes long.
 
     Raises:
         BrokenProcessPool: Workers died more than `DEATHS` times.
@@ -45,7 +56,7 @@ def in_processes(
     left, deaths = list(items), 0
     while left:
         try:
-            for item, result in _in_one_pool(function, left, workers, on_interrupt):
+            for item, result in _in_one_pool(function, left, workers, on_interrupt, preload):
                 left.remove(item)
                 yield item, result
         except BrokenProcessPool:
@@ -55,13 +66,13 @@ def in_processes(
 
 
 def _in_one_pool(
-    function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None]
+    function: Callable[[T], U], items: Sequence[T], workers: int, on_interrupt: Callable[[], None], preload: Sequence[str]
 ) -> Iterator[tuple[T, U]]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     others = set(multiprocessing.active_children())
-    context.set_forkserver_preload(["surefoot.networks", "surefoot.stacked"])  # PyTorch is imported once, not once per worker.
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle)
+    context.set_forkserver_preload(list(preload))
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle, initargs=(tuple(preload),))
     futures: dict[Future[U], T] = {}
     is_interrupted = is_over = False
     try:
@@ -89,14 +100,16 @@ def _in_one_pool(
         raise KeyboardInterrupt
 
 
-def _settle() -> None:
+def _settle(preload: Sequence[str]) -> None:
     """Make a new worker keep to one thread, leave Ctrl-C to its parent, and end when its parent does."""
-    import torch
     from threadpoolctl import threadpool_limits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in preload:
+        import_module(name)
     threadpool_limits(1)
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

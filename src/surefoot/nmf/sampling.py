@@ -65,11 +65,13 @@ class RunningMaximumState(NamedTuple):
 
 @dataclass(frozen=True)
 class RunningMaximum:
-    r"""Remember the largest curvature among the batches so far, so that the rate need not depend on the batch just drawn.
+    r"""Remember the largest curvature among the batches so far, so that the rate does not follow the batch just drawn.
 
-    Make the step with the state from *before* its batch was drawn, then update. *Proved* (`docs/nmf/bounds.md`, "Why not the
-    batch's own edge"): a rate that depends on the batch's own curvature turns the mean direction away from the gradient, and
-    can converge to a wrong point however small the rates become. The running maximum itself only *held in numbers*.
+    Take in the batch at hand first, then make its step: it may be steeper than all before it, and with the maximum of earlier
+    batches alone long runs were seen to diverge (`docs/nmf/verification.md`). Once all rows have been met, the maximum hardly
+    depends on the batch any more. *Proved* (`docs/nmf/bounds.md`, "Why not the batch's own edge"): a rate by the batch's own
+    curvature alone turns the mean direction away from the gradient, and can converge to a wrong point however small the rates
+    become. The running maximum itself only *held in numbers*.
 
     >>> largest = RunningMaximum(decay=0.5)
     >>> state = largest.init(8.0)

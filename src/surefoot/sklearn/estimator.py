@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from surefoot.nmf.descent import Descent
     from surefoot.policy import Policy
 
-_BATCH = 256
+_BATCH = 1024
 _TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 """How well the codes of given parts are solved, as a fraction of a row's largest code."""
 

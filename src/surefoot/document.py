@@ -1,0 +1,85 @@
+"""A page that is one file: it loads nothing, works offline, and is dark where its reader's system is."""
+
+from __future__ import annotations
+
+import json
+import os
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from surefoot import __version__, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def render(
+    *,
+    title: str,
+    command: str,
+    notes: Sequence[str],
+    sections: Iterable[str],
+    reading: Mapping[str, str],
+    specs: Sequence[pictures.Spec],
+) -> str:
+    """An HTML document with everything in it.
+
+    Args:
+        title: The heading.
+        command: The command that made it.
+        notes: Paragraphs under the heading.
+        sections: HTML, with an element `figure-0`, `figure-1` and so on for each of the specifications.
+        reading: How to read the page: explanations by what they explain.
+        specs: What is drawn, in Vega-Lite.
+
+    Raises:
+        ImportError: vl-convert-python is not installed.
+    """
+    bundle = pictures.vega().javascript_bundle()
+    themes = {"light": pictures.theme(), "dark": pictures.theme(pictures.DARK, ink="#c9ced6", faint="#2c3036")}
+    return Template(files("surefoot").joinpath("page.html").read_text("utf-8")).substitute(
+        title=escape(title),
+        font=pictures.FONT,
+        light=_palette(pictures.LIGHT),
+        dark=_palette(pictures.DARK),
+        notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
+        sections="\n".join(sections),
+        reading="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in reading.items()),
+        command=escape(command),
+        version=escape(__version__),
+        figures=_json({"specs": specs, "themes": themes}),
+        # Neither stands in the bundle today; in a string of JavaScript the backslash changes nothing.
+        bundle=bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--"),
+    )
+
+
+def write(path: str | Path, text: str) -> Path:
+    """Write a file, all of it or nothing, and return its path.
+
+    Args:
+        path: The file, replaced if it is there; its folder exists.
+        text: What it shall hold.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand inside a script element, whatever its strings say."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _palette(colours: Sequence[str]) -> str:
+    return " ".join(f"--c{number}: {colour};" for number, colour in enumerate(colours))

@@ -1,0 +1,1 @@
+"""The stability bounds checked on thousands of random problems: `surefoot verify-nmf`."""
