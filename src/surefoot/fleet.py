@@ -119,15 +119,15 @@ def fleet(problem: Problem[Any] | Fleet[Any]) -> Fleet[Any]:
     return OneByOne(problem) if own is None else cast("Fleet[Any]", own())
 
 
-@dataclass(frozen=True)
-class OneByOne(Generic[R]):
-    """Any problem as a fleet, its runs stepped one after another: no faster than a loop, and the same to the last bit.
+class OfProblem:
+    """What every fleet has from the problem that it trains."""
 
-    Attributes:
-        problem: The problem.
-    """
+    if TYPE_CHECKING:
 
-    problem: Problem[R]
+        @property
+        def problem(self) -> Problem[Any]:
+            """What is trained: a field of some fleets, and known to others by another name."""
+            ...
 
     @property
     def name(self) -> str:
@@ -153,6 +153,17 @@ class OneByOne(Generic[R]):
     def revision(self) -> int:
         """The revision of the problem's definition."""
         return self.problem.revision
+
+
+@dataclass(frozen=True)
+class OneByOne(OfProblem, Generic[R]):
+    """Any problem as a fleet, its runs stepped one after another: no faster than a loop, and the same to the last bit.
+
+    Attributes:
+        problem: The problem.
+    """
+
+    problem: Problem[R]
 
     def init(self, seeds: Sequence[int]) -> list[R | None]:
         """One training per seed; None stands for a frozen one later on."""

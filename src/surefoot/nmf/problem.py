@@ -13,7 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from surefoot import checks, memory
-from surefoot.fleet import as_pairs, as_rates, as_seeds, on_host
+from surefoot.fleet import OfProblem, as_pairs, as_rates, as_seeds, on_host
 from surefoot.nmf.edges import block_edge
 from surefoot.nmf.eigenvalues import METHODS
 from surefoot.nmf.factors import Factors, Pieces, Streams
@@ -133,7 +133,7 @@ class Factorisation:
 
 
 @dataclass(frozen=True)
-class FactorisationFleet:
+class FactorisationFleet(OfProblem):
     """Many runs of a `Factorisation` as batched matrix products, each equal to the run of its seed alone up to rounding.
 
     Runs that begin together from one seed share what is random, the order of rows and the noise: a grid of rates costs hardly
@@ -150,31 +150,6 @@ class FactorisationFleet:
     def __post_init__(self) -> None:
         if self.capacity is not None:
             checks.whole("capacity", self.capacity, low=1)
-
-    @property
-    def name(self) -> str:
-        """The problem's name."""
-        return self.problem.name
-
-    @property
-    def optimizer(self) -> str:
-        """The problem's optimizer."""
-        return self.problem.optimizer
-
-    @property
-    def base(self) -> float:
-        """The problem's base rate."""
-        return self.problem.base
-
-    @property
-    def steps(self) -> int:
-        """The problem's budget in optimizer steps."""
-        return self.problem.steps
-
-    @property
-    def revision(self) -> int:
-        """The revision of the problem's definition."""
-        return self.problem.revision
 
     def init(self, seeds: Sequence[int]) -> Factors | Pieces:
         """One run per seed; a seed may come more than once, as in a grid of rates.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from surefoot import checks
-from surefoot.fleet import as_pairs, as_rates, as_seeds
+from surefoot.fleet import OfProblem, as_pairs, as_rates, as_seeds
 from surefoot.stacked import engines, memory
 from surefoot.stacked.asleep import Asleep
 from surefoot.stacked.layout import Layout
@@ -34,7 +34,7 @@ _UNRECORDED = 3
 
 
 @dataclass(frozen=True)
-class NetworkFleet:
+class NetworkFleet(OfProblem):
     """A network of which many trainings advance together, each as `surefoot.networks.Network` trains it alone.
 
     The same initial parameters, the same order of batches, the same formulas; sums are taken in another order, so figures agree
@@ -75,29 +75,9 @@ class NetworkFleet:
         _ = self._optimizer  # Settings that cannot be stacked are refused here.
 
     @property
-    def name(self) -> str:
-        """The network's name."""
-        return self.network.name
-
-    @property
-    def optimizer(self) -> str:
-        """Name of the optimizer that takes the steps."""
-        return self.network.optimizer
-
-    @property
-    def base(self) -> float:
-        """The network's base rate."""
-        return self.network.base
-
-    @property
-    def steps(self) -> int:
-        """The network's budget in optimizer steps."""
-        return self.network.steps
-
-    @property
-    def revision(self) -> int:
-        """The revision of the network's definition."""
-        return self.network.revision
+    def problem(self) -> Network:
+        """The network."""
+        return self.network
 
     def init(self, seeds: Sequence[int]) -> Trainings:
         """One training per seed, with the initial parameters and the order of batches of `Network.init(seed)`.
