@@ -180,7 +180,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path, text):
     [
         (["--problems", "0"], 2, "surefoot: problems must be a whole number, 1 or more, got 0"),
         (["--rows", "nowhere/rows.jsonl"], 1, "surefoot: the folder of nowhere/rows.jsonl does not exist; make it first"),
-        (["--redraw"], 1, "surefoot: there is no file surefoot-nmf.jsonl; name one that `surefoot verify-nmf` made"),
+        (["--redraw"], 2, "surefoot: there is no file surefoot-nmf.jsonl; name one that `surefoot verify-nmf` made"),
     ],
 )
 def test_a_mistake_is_answered_in_a_sentence(tmp_path, monkeypatch, words, code, sentence):

@@ -52,9 +52,10 @@ def verify_nmf(
     if redraw:
         from surefoot.verify.journal import read
 
-        with failing():
+        with refusing():
             if not rows.is_file():
-                raise FileNotFoundError(f"there is no file {rows}; name one that `surefoot verify-nmf` made")
+                raise ValueError(f"there is no file {rows}; name one that `surefoot verify-nmf` made")
+        with failing():
             verdicts = judge(read(rows), strict=False)
         _present(verdicts, page=page, pictures=pictures, rows=rows, as_json=as_json)
         return
