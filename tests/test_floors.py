@@ -11,7 +11,7 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
-        "hold_all spelling checkpoint"
+        "hold_all spelling checkpoint budget"
     ),
     1: (
         "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop runs stats nmf "

@@ -94,7 +94,7 @@ class Perceptron:
     def _on(self, torch: Any, dtype: Any, device: Any) -> list[Any]:
         """The layers as tensors on the device of what is seen, copied there once."""
         if (dtype, device) not in self._like:
-            layers = [tuple(torch.tensor(part, dtype=dtype, device=device) for part in layer) for layer in self.layers]
+            layers = [tuple(torch.as_tensor(part.copy()).to(device, dtype) for part in layer) for layer in self.layers]
             self._like[dtype, device] = layers
         return self._like[dtype, device]
 
