@@ -7,6 +7,7 @@ from multiprocessing.connection import wait
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from surefoot.learn import Record
 from surefoot.workers import DEATHS, TRAINING, settle
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from surefoot.learn import Record, Settings
+    from surefoot.learn import Settings
 
 _PRELOAD = (*TRAINING, "surefoot.learn.ppo")
 
@@ -115,8 +116,7 @@ class _School:
         except EOFError:
             said = _DEAD
         if isinstance(said, tuple):
-            record: Record = said  # type: ignore[assignment]
-            return record
+            return Record(*said)
         del self.lines[line]
         line.close()
         process.join()

@@ -114,6 +114,18 @@ def standing(lesson: Lesson, settings: Settings, seed: int, folder: Path) -> Rec
     return _record(seed, settings, kept) if kept and kept.rounds else None
 
 
+def policy_in(lesson: Lesson, settings: Settings, seed: int, folder: Path) -> Perceptron:
+    """The policy of the best check of the training in a folder.
+
+    Raises:
+        KeepError: The folder holds another training, a damaged one, or none that was measured yet.
+    """
+    kept = _kept(lesson, settings, seed, folder)
+    if not kept.best:
+        raise KeepError(f"the training in {folder} was not measured yet; go on with it")
+    return _best(kept, settings)
+
+
 def _kept(lesson: Lesson, settings: Settings, seed: int, folder: Path | None) -> Kept:
     mine = identity(lesson, settings, seed)
     kept = None
@@ -168,15 +180,17 @@ class _Course:
     @property
     def policy(self) -> Perceptron:
         """That of the best check."""
-        arrays, layers = self.kept.arrays, range(len(self.settings.hidden) + 1)
-        if "best.0.weight" not in arrays:
-            return self.agent.perceptron
-        return Perceptron(tuple((arrays[f"best.{at}.weight"], arrays[f"best.{at}.bias"]) for at in layers))
+        return _best(self.kept, self.settings) if self.kept.best else self.agent.perceptron
 
     @property
     def record(self) -> Record:
         """Where it stands."""
         return _record(self.seed, self.settings, self.kept)
+
+
+def _best(kept: Kept, settings: Settings) -> Perceptron:
+    layers = range(len(settings.hidden) + 1)
+    return Perceptron(tuple((kept.arrays[f"best.{at}.weight"], kept.arrays[f"best.{at}.bias"]) for at in layers))
 
 
 def _of_policy(policy: Perceptron) -> dict[str, NDArray[np.float32]]:
