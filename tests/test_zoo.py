@@ -61,7 +61,7 @@ def test_nothing_is_left_of_problems_that_are_gone():
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
 def test_problems_can_be_sent_to_other_processes(problem):
-    assert pickle.loads(pickle.dumps(problem)).init(0).batches.size == problem.init(0).batches.size
+    assert pickle.loads(pickle.dumps(problem)).init(0).batches.size == problem.init(0).batches.size  # noqa: S301 - our own
 
 
 def test_every_axis_is_judged_and_no_other():
@@ -99,7 +99,7 @@ def test_optimizers_are_judged_that_training_does_not_have():
 def test_training_has_each_of_its_optimizers_often():
     optimizers = [problem.optimizer for problem in TRAINING]
     assert set(optimizers) == {"plain-sgd", "sgd", "adam", "adamw"}
-    assert min(map(optimizers.count, optimizers)) >= 6  # noqa: PLR2004
+    assert min(map(optimizers.count, optimizers)) >= 6
 
 
 def test_nearly_all_of_training_is_stacked_by_hand():
@@ -123,5 +123,7 @@ def test_noise_is_in_a_share_of_the_labels_to_train_on_and_in_no_other():
 
 
 def test_no_description_that_is_held_out_is_trained_on():
-    read, held_out = ({bytes(row) for row in rows} for rows in (sources.descriptions().train_x, sources.descriptions().held_out_x))
+    read, held_out = (
+        {bytes(row) for row in rows} for rows in (sources.descriptions().train_x, sources.descriptions().held_out_x)
+    )
     assert len(held_out - read) > 0.95 * len(held_out)

@@ -68,8 +68,10 @@ def judging() -> list[Judged]:
         DataMissing: Fashion-MNIST, once it is trained on, is not on this machine and could not be fetched.
     """
     digits, residual = data.digits, partial(Residual, 64, 24, 2, 10)
-    long, other, noisy = (partial(sources.teacher, number, 20, 4) for number in (100, 101, 102))
-    clouds, crowd = partial(sources.mixture, 100, 16, 6), partial(sources.mixture, 101, 12, 4)
+    other, third = (partial(sources.teacher, number, 20, 4) for number in (101, 102))
+    # So many rows that no long training knows them by heart.
+    many, clouds = partial(sources.teacher, 100, 20, 4, 20_000), partial(sources.mixture, 100, 16, 6, 20_000)
+    crowd = partial(sources.mixture, 101, 12, 4)
     small = partial(Residual, 20, 16, 2, 4)
     return [
         Judged("size", _made("digits-256", "sgd", 600, 64, digits, _mlp(64, [256], 10))),
@@ -81,9 +83,9 @@ def judging() -> list[Judged]:
         Judged("data", _made("modules-24x24", "adamw", 600, 32, sources.modules, _mlp(data.VOCABULARY, [24, 24], 12))),
         Judged("data", _rebased("fashion-cnn", "adam")),
         Judged("data", _rebased("stdlib-gpt", "adamw")),
-        Judged("horizon", _made("teacher-long", "plain-sgd", 5000, 32, long, _mlp(20, [24], 4))),
+        Judged("horizon", _made("teacher-long", "plain-sgd", 5000, 32, many, _mlp(20, [24], 4))),
         Judged("horizon", _made("mixture-long", "adam", 6000, 32, clouds, _mlp(16, [16], 6))),
-        Judged("optimizer", _made("teacher-rmsprop", "rmsprop", 800, 32, noisy, _mlp(20, [32], 4))),
+        Judged("optimizer", _made("teacher-rmsprop", "rmsprop", 800, 32, third, _mlp(20, [32], 4))),
         Judged("optimizer", _made("mixture-adagrad", "adagrad", 800, 32, crowd, _mlp(12, [24, 24], 4))),
     ]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONTEXT = 16
 """Characters in a window of `descriptions`."""
 
-_ROWS, _HELD_OUT = 4000, 1000
+_HELD_OUT = 1000
 _EXCERPT = 512
 
 
@@ -39,20 +39,21 @@ def noisy(load: Callable[[], Split], share: float) -> Split:
 
 
 @cache
-def teacher(number: int, inputs: int, classes: int) -> Split:
+def teacher(number: int, inputs: int, classes: int, rows: int = 4000) -> Split:
     """Points of a normal distribution, labelled by a network with random weights.
 
     The network has one or two hidden layers of 8 to 32 units. A label is drawn from the probabilities that its scores stand
-    for, so that the best held-out loss is above 0. 4,000 rows to train on and 1,000 held out.
+    for, so that the best held-out loss is above 0. 1,000 rows are held out.
 
     Args:
         number: Which of endlessly many, 0 or more.
         inputs: Features, 1 or more.
         classes: 2 or more.
+        rows: Of those to train on, 1 or more.
     """
     random = np.random.default_rng((number, 11))
     widths = [inputs, *random.integers(8, 33, int(random.integers(1, 3))).tolist(), classes]
-    x = random.standard_normal((_ROWS + _HELD_OUT, inputs))
+    x = random.standard_normal((rows + _HELD_OUT, inputs))
     scores = x
     for before, after in pairwise(widths):
         scores = np.maximum(scores @ random.standard_normal((before, after)) * np.sqrt(2.0 / before), 0.0)
@@ -62,22 +63,23 @@ def teacher(number: int, inputs: int, classes: int) -> Split:
 
 
 @cache
-def mixture(number: int, features: int, classes: int) -> Split:
+def mixture(number: int, features: int, classes: int, rows: int = 4000) -> Split:
     """Points about random centres, one to four for each class.
 
-    Features have scales of their own, up to three times another's. 4,000 rows to train on and 1,000 held out.
+    Features have scales of their own, up to three times another's. 1,000 rows are held out.
 
     Args:
         number: Which of endlessly many, 0 or more.
         features: 1 or more.
         classes: 2 or more.
+        rows: Of those to train on, 1 or more.
     """
     random = np.random.default_rng((number, 12))
     each = int(random.integers(1, 5))
     # Classes overlap by about as much whatever the number of features is.
     spread = float(random.uniform(2.0, 4.0)) / features**0.5
     centres = spread * random.standard_normal((classes * each, features))
-    which = random.integers(0, classes * each, _ROWS + _HELD_OUT)
+    which = random.integers(0, classes * each, rows + _HELD_OUT)
     x = centres[which] + random.standard_normal((len(which), features))
     return _split(x * random.uniform(0.5, 1.5, features), which % classes)
 
@@ -126,7 +128,7 @@ def modules() -> Split:
 
 def _split(x: NDArray[Any], y: NDArray[Any]) -> Split:
     x = x.astype(np.float32)
-    return Split(x[:_ROWS], y[:_ROWS], x[_ROWS:], y[_ROWS:])
+    return Split(x[:-_HELD_OUT], y[:-_HELD_OUT], x[-_HELD_OUT:], y[-_HELD_OUT:])
 
 
 def _pooled(rows: NDArray[Any]) -> NDArray[Any]:
