@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from surefoot import checkpoint, checks, spelling
+from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
 
-__all__ = ["GreedyLR", "PolicyLR", "mean_over_ranks"]
+__all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
 
 
 class PolicyLR(LRScheduler):
@@ -51,6 +52,8 @@ class PolicyLR(LRScheduler):
     ...     scheduler.step(loss)
     >>> scheduler.get_last_lr()
     [0.2]
+
+    A policy that sees more than losses gets the signals of an `Alignment`, which then measures every step of the optimizer.
 
     Attributes:
         policy: The policy, which is configuration: a checkpoint does not hold it.
@@ -81,6 +84,7 @@ class PolicyLR(LRScheduler):
         self._observed = 0
         self._may_warn = True
         super().__init__(optimizer, last_epoch)
+        self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
             self._settle(policy.init())
             self._write(self.state.scale)
@@ -116,6 +120,8 @@ class PolicyLR(LRScheduler):
         """
         if type(metrics) is not float:
             metrics = self._loss(metrics)
+        if self._measured is not None:
+            signals = self._taken() | signals
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
         written, groups = self._written
@@ -143,6 +149,8 @@ class PolicyLR(LRScheduler):
         state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
         self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
+        if self._measured is not None and self.last_epoch > 0:
+            self._measured.forget()
         if self._on_device:
             self._settle(state)
         else:
@@ -166,6 +174,13 @@ class PolicyLR(LRScheduler):
                 self._settle(self.state)
                 return metrics
         return float(metrics)
+
+    def _taken(self) -> dict[str, Any]:
+        """What was measured of the last step."""
+        assert self._measured is not None
+        signals = self._measured.take()
+        is_on_device = isinstance(self._runner, DeviceRunner)
+        return {name: value if is_on_device else float(value) for name, value in signals.items()}
 
     def _device(self) -> torch.device | None:
         """The device that all rates are tensors on, if there is one."""
