@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Any
 
@@ -181,7 +181,7 @@ def test_after_a_checkpoint_the_first_alignment_is_not_known():
 
 @pytest.mark.parametrize("optimizer", ["plain-sgd", "sgd", "adamw"])
 def test_a_single_run_measures_what_a_fleet_does(optimizer):
-    problem = network("wine-mlp", "sgd", gradients=True, optimizer=optimizer)
+    problem = replace(network("wine-mlp"), optimizer=optimizer, gradients=True)
     fleet, run = problem.fleet(), problem.init(0)
     runs = fleet.init([0])
     for _ in range(8):
@@ -208,7 +208,7 @@ class Scripted:
 @pytest.mark.parametrize("tier", ["loss", "gradient"])
 @pytest.mark.parametrize(("name", "optimizer"), [("digits-mlp", "sgd"), ("wine-mlp", "adamw"), ("wine-mlp", "plain-sgd")])
 def test_deployment_sees_what_training_saw(tier, name, optimizer):
-    problem = network(name, "sgd", optimizer=optimizer, base=0.02, gradients=tier == "gradient")
+    problem = replace(network(name), optimizer=optimizer, base=0.02, gradients=tier == "gradient")
     settings = {"schedule": WarmupStableDecay(steps=60), "steps": 60, "first": (1, 2), "alarm": 3.0}
     control = Control(Features(window=10, tier=tier), **settings)
     actions = (0.5, -1.0, 1.0, 0.3, -0.2, 0.7, -0.5, 0.1, 0.0)
@@ -239,7 +239,6 @@ def test_deployment_sees_what_training_saw(tier, name, optimizer):
             deployed.append(control.view(scheduler.state))
             reached.append(scheduler.state.decision)
     assert reached == [*range(2, 9)]
-    # The change of the scale is seen after the decision there, and before it here: it is the next view that shows it.
     np.testing.assert_allclose(deployed, trained, rtol=2e-3, atol=2e-3)
 
 
