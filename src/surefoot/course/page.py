@@ -48,7 +48,9 @@ def picture(records: Sequence[Record]) -> str:
     return svg(curves(records))
 
 
-def write(path: Path, records: Sequence[Record], *, name: str, tasks: Sequence[str], command: str, notes: Sequence[str]) -> Path:
+def write(
+    path: Path, records: Sequence[Record], *, name: str, tasks: Sequence[str], command: str, notes: Sequence[str]
+) -> Path:
     """Write the page, all of it or nothing, and return its path.
 
     Args:
@@ -82,9 +84,19 @@ def _plot(rows: Sequence[Any], seeds: Sequence[str], last: int, mark: Spec, titl
         "data": table(["seed", "round", "value"], rows, numbers=["round", "value"]),
         "mark": {"tooltip": True, **mark},
         "encoding": {
-            "x": {"field": "round", "type": "quantitative", "scale": {"domain": [0, last], "nice": False}, "axis": {"grid": False}},
+            "x": {
+                "field": "round",
+                "type": "quantitative",
+                "scale": {"domain": [0, last], "nice": False},
+                "axis": {"grid": False},
+            },
             "y": {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}},
-            "color": {"field": "seed", "type": "nominal", "scale": {"domain": list(seeds)}, "legend": {"orient": "top", "title": None}},
+            "color": {
+                "field": "seed",
+                "type": "nominal",
+                "scale": {"domain": list(seeds)},
+                "legend": {"orient": "top", "title": None},
+            },
         },
         "title": title,
         "width": WIDTH,

@@ -154,4 +154,6 @@ def _work(order: Order, seed: int, line: Connection, stop: Any) -> None:
         train(lesson(order.on, tier=order.tier), order.settings, seed, order.place(seed), on_round=on_round)
         line.send("")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
-        line.send(f"seed {seed}: {error}" if isinstance(error, (RuntimeError, ValueError, OSError)) else f"seed {seed}: {error!r}")
+        line.send(
+            f"seed {seed}: {error}" if isinstance(error, (RuntimeError, ValueError, OSError)) else f"seed {seed}: {error!r}"
+        )
