@@ -96,7 +96,7 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
     checked = [record for record in records if record.best]
     if not checked:
         say(
-            f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds; go on, or take fewer --rounds"
+            f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds (go on, or take fewer rounds)"
         )
         raise typer.Exit(FAILED)
     best = min(checked, key=lambda record: record.best["score"])
@@ -173,8 +173,8 @@ def _policy(about: Lesson, order: Order, seed: int) -> Any:
 def _summary(best: Record, records: Sequence[Record]) -> str:
     scores = ", ".join(f"{record.best['score']:+.3f} from seed {record.seed}" for record in records if record.best)
     return (
-        f"Kept is what seed {best.seed} had learned after round {best.best['round']} of {best.of}. Behind the tuned schedules on "
-        f"validation seeds, in natural logarithms of the held-out loss (below 0 is ahead): {scores}. "
+        f"Kept is what seed {best.seed} had learned after round {best.best['round']} of {best.of}. Behind the tuned schedules "
+        f"on validation seeds, in natural logarithms of the held-out loss (below 0 is ahead): {scores}. "
         f"{sum(record.transitions for record in records):,} decisions in all."
     )
 

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, GAP = 470, 260, 50
 READING = {
-    "Reward": "What a slot earned in a round with actions drawn at random: the fall of the loss's natural logarithm, unless the "
-    "task says otherwise.",
-    "Behind": "Natural logarithm of the held-out loss at the end over that of the task's own schedule at its tuned rate, mean over "
-    "tasks and validation seeds, with the mean action. Below 0 the policy is ahead, from rates that it did not choose.",
+    "Reward": "What a slot earned in a round with actions drawn at random: by how much the loss's natural logarithm fell.",
+    "Behind": "Natural logarithm of the held-out loss at the end over that of the task's own schedule at its tuned rate, mean "
+    "over tasks and validation seeds, with the mean action. Below 0 the policy is ahead, from rates that it did not choose.",
     "Kept": "The policy of the check at which it was least behind, over all seeds.",
 }
 

@@ -66,6 +66,6 @@ class Settings:
         """Whether the policy is measured once so many rounds are done.
 
         >>> [done for done in range(11) if Settings(rounds=10, checks=3).is_check(done)]
-        [3, 6, 10]
+        [4, 7, 10]
         """
         return done > 0 and done * self.checks // self.rounds > (done - 1) * self.checks // self.rounds

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import __version__, checks
-from surefoot.learn.keep import Kept, KeepError, parted
+from surefoot.learn.keep import KeepError, Kept, parted
 from surefoot.learn.score import reference, score
 from surefoot.learn.selection import select
 from surefoot.perceptron import Perceptron
