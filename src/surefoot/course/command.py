@@ -95,9 +95,7 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
         say(f"Time is up before the last round. What was learned is kept in {order.folder}; the same command goes on.")
     checked = [record for record in records if record.best]
     if not checked:
-        say(
-            f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds (go on, or take fewer rounds)"
-        )
+        say(f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds (take fewer, or go on)")
         raise typer.Exit(FAILED)
     best = min(checked, key=lambda record: record.best["score"])
     card = _card(path.name, about, best, records, order)

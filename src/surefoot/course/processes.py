@@ -49,7 +49,8 @@ def learn(
     """Learn from all seeds at once, and yield where a training stands whenever one of its rounds is done.
 
     A process that is killed costs the round it was in: it is begun again. The first Ctrl-C lets all rounds under way be
-    finished and yielded; then, and at once at the second, KeyboardInterrupt is raised. Processes end with this one, however it ends.
+    finished and yielded; then, and at once at the second, KeyboardInterrupt is raised. Processes end with this one, however it
+    ends.
 
     Args:
         order: What to learn.
