@@ -18,8 +18,8 @@ FLOORS = {
         "batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot ranks alignment models networks stacked zoo tasks gym sb3 "
-        "sklearn"
+        "data texts ratings torch transformers device snapshot ranks alignment models networks "
+        "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
     4: "course lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",

@@ -151,7 +151,7 @@ class Episodes:
         return self._judge(loss, awake, is_over, has_diverged)
 
     def held_out(self) -> NDArray[np.float64]:
-        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; it leaves the runs as they are."""
+        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; nothing changes by it."""
         return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
 
     def _step(self, awake: NDArray[np.bool]) -> Mapping[str, NDArray[np.float64]]:

@@ -19,7 +19,7 @@ from surefoot.spec import to_dict
 from surefoot.timed import Constant, WarmupStableDecay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from surefoot.problems import Problem
 
@@ -78,7 +78,7 @@ class Lesson:
 
     @property
     def control(self) -> Control:
-        """That of the first task whose budget is known, or else of the first: what it corrects is what a policy says of itself."""
+        """That of the first task whose budget is known, or else of the first: what a policy says of itself."""
         every = [task.control for task, _ in self.tasks]
         return next((control for control in every if control.steps is not None), every[0])
 
@@ -149,19 +149,18 @@ def nmf(tier: str = "gradient") -> Lesson:
 
 
 def networks(tier: str = "loss") -> Lesson:
-    """The networks of the catalogue that are small enough, from rates over five decades, the high end over-sampled."""
-    from surefoot.tasks import networks as catalogue
+    """The networks of `surefoot.zoo.training`: each from rates over five decades, some from the high end of them alone.
 
-    names, optimizers = ("digits-mlp", "breast-cancer-mlp", "wine-mlp"), ("sgd", "adam")
-    problems = catalogue(names, optimizers)
-    tasks = [(task, 4) for problem in problems for task in _both_ends(problem, tier)]
-    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=40, rollout=50))
+    For one in three the budget is not known. All of that is dealt out by their place in the list, so that one network shows one
+    of it, and neighbours, which are of a kind, show all.
+    """
+    from surefoot import zoo
 
-
-def _both_ends(problem: Problem[Any], tier: str) -> list[Task]:
-    """Tasks of one network: from low rates and from high ones, with a budget that is known and with none."""
-    starts = (1e-3, 3.0), (1.0, 30.0)
-    return [_task(problem, tier, budget=budget, start=start) for start in starts for budget in (True, False)]
+    tasks = []
+    for place, problem in enumerate(zoo.training()):
+        start = (1.0, 100.0) if place % 4 == 3 else (1e-3, 10.0)  # noqa: PLR2004 - the last of four
+        tasks.append((_task(problem, tier, budget=place % 3 != 2, start=start), 12))  # noqa: PLR2004 - the last of three
+    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=24, together=8, rollout=50))
 
 
 def _task(problem: Problem[Any], tier: str, *, budget: bool, **settings: Any) -> Task:
@@ -193,7 +192,7 @@ def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
     return [(_task(found, tier, budget=budget, start=(1e-3, 10.0)), own.SLOTS // 2) for budget in (True, False)]
 
 
-def _matrices(rows: int, columns: int) -> Callable[[int], Any]:
+def _matrices(rows: int, columns: int) -> Matrices:
     return Matrices(rows=rows, columns=columns, rank=(4, 8), scale=(0.1, 10.0), noise=(0.01, 0.3), density=(0.3, 1.0))
 
 
@@ -202,7 +201,7 @@ def _common(task: Task) -> tuple[Any, ...]:
     return (control.features, control.first, control.rise, control.cut, control.alarm, control.rescue)
 
 
-def _described(task: Task) -> Mapping[str, Any]:
+def _described(task: Task) -> dict[str, Any]:
     """A task as plain data; where functions lie in memory is no part of what they do."""
     of_fleet = {name: getattr(task.fleet, name) for name in ("name", "optimizer", "base", "steps", "revision")}
     said = re.sub(r" at 0x[0-9a-f]+", "", repr(task.fleet))
