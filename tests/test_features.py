@@ -216,6 +216,35 @@ def test_no_action_leads_beyond_all_numbers():
     assert state.scale <= 2.0**40
 
 
+def test_a_loss_far_above_the_usual_cuts_the_scale_at_once_and_makes_a_decision_due():
+    control = Control(Features(window=4), first=(1,), alarm=10.0, rescue=4.0)
+    state = control.act(control.act(control.init(), 0.0), 0.0)
+    for loss in (2.0, 2.1, 30.0):
+        state = control.update(state, loss)
+    assert (state.scale, state.alarms, state.decision, control.due(state)) == (0.25, 1, 0, True)
+
+
+@pytest.mark.parametrize("bad", [nan, inf, 1e30])
+def test_a_loss_that_stays_bad_cuts_the_scale_once_in_a_window(bad):
+    control = Control(Features(window=5), alarm=10.0, rescue=4.0)
+    state, scales = control.update(control.init(), 1.0), []
+    for _ in range(11):
+        state = control.update(state, bad)
+        scales.append(state.scale)
+    assert scales[:6] == [0.25] * 5 + [scales[5]]
+    assert state.alarms <= 3
+
+
+@given(anything)
+def test_alarms_are_the_same_on_floats_and_on_vectors(losses):
+    control = Control(Features(window=2), alarm=2.0)
+    ours, theirs = control.init(), lift(control.init(), np.zeros(2))
+    for loss in losses:
+        ours, theirs = control.update(ours, loss), control.update(theirs, np.array([loss, 1.0]))
+        assert (theirs.scale[0], theirs.alarms[0]) == (ours.scale, ours.alarms)
+        assert (theirs.scale[1], theirs.alarms[1]) == (1.0, 0)
+
+
 def test_a_control_is_a_policy_like_others():
     control = Control(schedule=Cosine(steps=10))
     for policy in (Clip(control, max_scale=0.5), Warmup(control, steps=2), Every(control, steps=2)):
@@ -232,6 +261,8 @@ def test_a_control_is_a_policy_like_others():
         ({"cut": 0.5}, "cut must be finite and 1 or more"),
         ({"first": (1, 0)}, "first must be a whole number"),
         ({"steps": 0}, "steps must be a whole number"),
+        ({"alarm": 1.0}, "alarm must be above 1"),
+        ({"rescue": 1.0}, "rescue must be above 1"),
     ],
 )
 def test_controls_out_of_range_are_refused(wrong, message):
@@ -241,7 +272,7 @@ def test_controls_out_of_range_are_refused(wrong, message):
 
 def test_a_control_can_be_compiled_by_jax():
     jax = pytest.importorskip("jax")
-    control = Control(Features(window=3, tier="gradient"), schedule=WarmupStableDecay(steps=20), steps=20)
+    control = Control(Features(window=3, tier="gradient"), schedule=WarmupStableDecay(steps=20), steps=20, alarm=2.0)
     losses = jax.numpy.asarray([[3.0 * 0.9**step, nan if step == 4 else 2.0] for step in range(20)])
 
     def step(state, loss):

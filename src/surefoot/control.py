@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2
+from math import inf, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import checks
@@ -25,7 +25,9 @@ class ControlState(NamedTuple):
         step: Steps made.
         wait: Steps until the next decision; 0 if one is due.
         decision: Decisions made.
-        correction: Logarithm to the base 2 of what the decisions have multiplied the schedule by.
+        correction: Logarithm to the base 2 of what the decisions and alarms have multiplied the schedule by.
+        alarms: Alarms so far.
+        calm: Steps since the last one, which is when another may follow; a whole window of them at first.
         schedule: The state of the schedule.
         seen: The state of the features.
     """
@@ -35,6 +37,8 @@ class ControlState(NamedTuple):
     wait: Any
     decision: Any
     correction: Any
+    alarms: Any
+    calm: Any
     schedule: Any
     seen: FeatureState
 
@@ -47,6 +51,10 @@ class Control:
     and 1, which multiplies the scale from then on. In between, `update` folds the losses and follows the schedule. Without any
     decision this is the schedule itself, so a learner that says nothing does something sane. An environment asks an agent for
     its actions and a learned policy its network; everything else they share is here.
+
+    What is too urgent for that is an *alarm*: a loss that is not finite, or far above the usual. The scale is divided by
+    `rescue` at once, a decision is due, and the short first windows begin again. At most one comes in a window, or a loss that
+    stays high for a while would take the scale to nothing.
 
     >>> control = Control(Features(window=2), rise=2.0, cut=4.0)
     >>> state = control.act(control.init(), 1.0)
@@ -63,6 +71,9 @@ class Control:
             step, after the first and after the third, before much can go wrong.
         rise: The largest factor of one decision, which is that of action 1, above 1.
         cut: What action -1 divides the scale by, above 1.
+        alarm: The multiple of the usual loss, its mean over the last window, above which there is an alarm, above 1; infinite
+            for none at all.
+        rescue: What an alarm divides the scale by, above 1.
     """
 
     features: Features = Features()  # noqa: RUF009 - it is frozen
@@ -71,6 +82,8 @@ class Control:
     first: tuple[int, ...] = ()
     rise: float = 2.0
     cut: float = 2.0
+    alarm: float = inf
+    rescue: float = 4.0
 
     def __post_init__(self) -> None:
         checks.policy("schedule", self.schedule)
@@ -79,16 +92,16 @@ class Control:
         object.__setattr__(self, "first", tuple(self.first))
         for length in self.first:
             checks.whole("first", length, low=1)
-        for name in ("rise", "cut"):
+        for name in ("rise", "cut", "rescue") + ("alarm",) * (self.alarm != inf):
             checks.number(name, getattr(self, name), low=1.0)
             if getattr(self, name) == 1.0:
-                raise ValueError(f"{name} must be above 1, got 1 (at 1 a decision would change nothing)")
+                raise ValueError(f"{name} must be above 1, got 1 (at 1 it would change nothing)")
 
     def init(self) -> ControlState:
         """Nothing seen and nothing decided; a decision is due."""
         schedule = self.schedule.init()
         seen = self.features.init(-1.0 if self.steps is None else 0.0)
-        return ControlState(schedule.scale, 0, 0, 0, 0.0, schedule, seen)
+        return ControlState(schedule.scale, 0, 0, 0, 0.0, 0, self.features.window, schedule, seen)
 
     def update(self, state: ControlState, loss: Any, **signals: Any) -> ControlState:
         """One more step, at `state.scale`: see `Features.update` for the signals."""
@@ -96,12 +109,18 @@ class Control:
         xp = numbers(state.scale)
         signals = {"scale": state.scale, "progress": self._progress(xp, state.seen.step + 1.0)} | signals
         schedule = self.schedule.update(state.schedule, loss, **signals)
+        is_alarm = self._is_alarm(state, loss)
+        correction = xp.where(
+            is_alarm, _within_reach(xp, state.correction - log2(self.rescue), state.correction), state.correction
+        )
         return ControlState(
-            scale=schedule.scale * xp.exp2(state.correction),
+            scale=schedule.scale * xp.exp2(correction),
             step=state.step + 1,
-            wait=xp.where(state.wait > 1, state.wait - 1, 0 * state.wait),
-            decision=state.decision,
-            correction=state.correction,
+            wait=xp.where(is_alarm, 0 * state.wait, xp.where(state.wait > 1, state.wait - 1, 0 * state.wait)),
+            decision=xp.where(is_alarm, 0 * state.decision, state.decision),
+            correction=correction,
+            alarms=state.alarms + xp.where(is_alarm, 1 + 0 * state.alarms, 0 * state.alarms),
+            calm=xp.where(is_alarm, 0 * state.calm, state.calm + 1),
             schedule=schedule,
             seen=self.features.update(state.seen, loss, **signals),
         )
@@ -126,7 +145,7 @@ class Control:
         action = xp.where(action > -1.0, action, -1.0)
         action = xp.where(action < 1.0, action, 1.0)
         correction = state.correction + action * xp.where(action > 0.0, log2(self.rise) + 0.0 * action, log2(self.cut))
-        correction = xp.where(abs(correction) < _FURTHEST, correction, state.correction)
+        correction = _within_reach(xp, correction, state.correction)
         wait = self.features.window + 0 * state.decision
         for place, length in enumerate(self.first):
             wait = numbers(wait).where(state.decision == place, length, wait)
@@ -137,5 +156,19 @@ class Control:
             correction=correction,
         )
 
+    def _is_alarm(self, state: ControlState, loss: Any) -> Any:
+        """Whether the loss is no number, or far above the usual of the last window."""
+        if self.alarm == inf:
+            return state.step < 0  # Never, in the state's arithmetic.
+        xp, seen = numbers(loss), state.seen
+        usual = seen.first * xp.exp2(seen.fast)
+        is_high = (seen.count > 0.0) & (loss > self.alarm * usual)
+        return (state.calm >= self.features.window) & xp.where(abs(loss) < inf, is_high, state.step >= 0)
+
     def _progress(self, xp: Any, step: Any) -> Any:
         return -1.0 if self.steps is None else xp.where(step < self.steps, step / self.steps, 1.0)
+
+
+def _within_reach(xp: Any, correction: Any, before: Any) -> Any:
+    """The correction, or the one before if it goes too far."""
+    return xp.where(abs(correction) < _FURTHEST, correction, before)

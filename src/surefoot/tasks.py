@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from surefoot import checks
@@ -31,6 +32,8 @@ def tasks(
     schedule: Policy[Any] | Callable[..., Policy[Any]] | None = None,
     rise: float = 2.0,
     cut: float = 2.0,
+    alarm: float = inf,
+    rescue: float = 4.0,
     start: tuple[float, float] = (0.01, 10.0),
     reward: str = "training",
     worst: float = 100.0,
@@ -56,6 +59,8 @@ def tasks(
         schedule: What actions correct: a policy, or a class of policies that is called with `steps`; None for a constant rate.
         rise: The largest factor of one decision, above 1.
         cut: The largest divisor of one decision, above 1.
+        alarm: The multiple of the usual loss above which the scale is divided by `rescue` at once: see `Control`.
+        rescue: That divisor, above 1.
         start: Between which multiples of a problem's base rate an episode's own is drawn, evenly in its logarithm.
         reward: What is to fall, "training", "held-out" or "final": see `surefoot.episodes.Task`.
         worst: The multiple of its first loss from which on a run counts as diverged, above 1.
@@ -73,6 +78,8 @@ def tasks(
             first=tuple(first),
             rise=rise,
             cut=cut,
+            alarm=alarm,
+            rescue=rescue,
         )
         made.append(Task(fleet(problem), control, length, start, reward, worst))
     return made
