@@ -14,7 +14,7 @@ FLOORS = {
         "hold_all spelling checkpoint"
     ),
     1: "spec problems fleet memory numbers features control episodes loop runs stats nmf batches recipes r_objects",
-    2: "data texts ratings torch transformers device snapshot ranks networks stacked tasks gym sb3 sklearn",
+    2: "data texts ratings torch transformers device snapshot ranks models networks stacked zoo tasks gym sb3 sklearn",
     4: "lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
