@@ -11,11 +11,14 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
-        "hold_all spelling checkpoint"
+        "hold_all spelling checkpoint budget"
     ),
-    1: "spec problems fleet memory numbers features control episodes loop runs stats nmf batches recipes r_objects",
+    1: (
+        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop runs stats nmf "
+        "batches recipes r_objects"
+    ),
     2: "data texts ratings torch transformers device snapshot ranks models networks stacked zoo tasks gym sb3 sklearn",
-    4: "lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
+    4: "lineup catalogue workers compare curves pictures document report tables terminal verify judge cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
 """The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""
@@ -58,9 +61,9 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(room):
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if floor_of(room) == 1])
-def test_the_first_floor_adds_numpy_and_the_array_api(room):
+def test_the_first_floor_adds_numpy_the_array_api_and_safetensors(room):
     outside = {name.partition(".")[0] for name in imported(room)} - {"surefoot"}
-    assert outside <= sys.stdlib_module_names | {"numpy", "array_api_compat"}
+    assert outside <= sys.stdlib_module_names | {"numpy", "array_api_compat", "safetensors"}
 
 
 def test_importing_surefoot_imports_no_framework():

@@ -3,6 +3,7 @@
 from surefoot.combine import Clip, Every, Then, Warmup
 from surefoot.greedy import Greedy
 from surefoot.hypergradient import Hypergradient
+from surefoot.learned import Learned
 from surefoot.loop import train
 from surefoot.plateau import Plateau
 from surefoot.policy import Policy, State, schedule
@@ -22,6 +23,7 @@ __all__ = [
     "Greedy",
     "Hypergradient",
     "InverseTime",
+    "Learned",
     "Linear",
     "OneCycle",
     "Plateau",

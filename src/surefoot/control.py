@@ -104,11 +104,12 @@ class Control:
         return ControlState(schedule.scale, 0, 0, 0, 0.0, 0, self.features.window, schedule, seen)
 
     def update(self, state: ControlState, loss: Any, **signals: Any) -> ControlState:
-        """One more step, at `state.scale`: see `Features.update` for the signals."""
+        """One more step, at `state.scale`: see `Features.update` for the signals, which the schedule is told as well."""
         state, loss = together(state, loss)
         xp = numbers(state.scale)
-        signals = {"scale": state.scale, "progress": self._progress(xp, state.seen.step + 1.0)} | signals
+        signals = {"scale": state.scale} | signals
         schedule = self.schedule.update(state.schedule, loss, **signals)
+        signals = {"progress": self._progress(xp, state.seen.step + 1.0)} | signals
         is_alarm = self._is_alarm(state, loss)
         correction = xp.where(
             is_alarm, _within_reach(xp, state.correction - log2(self.rescue), state.correction), state.correction

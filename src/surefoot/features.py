@@ -229,6 +229,7 @@ class Features:
         # A quotient that overflows would be as good, but NumPy warns of it; with a unit of 1 or more none does.
         highest = _FURTHEST * xp.where(unit < 1.0, unit, 1.0)
         loss = xp.where(is_known, loss, unit)
+        loss = xp.where(loss > 0.0, loss, 0.0 * unit)  # As good as any below.
         loss = xp.where((loss > highest) & (unit < 1.0), highest, loss)
         y, count = _logarithm(xp, loss / unit), state.count + 1.0
         away = y - state.fast

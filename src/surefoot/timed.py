@@ -39,7 +39,48 @@ class Timed(ABC):
         return TimedState(self.at(step), step)
 
 
-def progress(step: Any, steps: int) -> Any:
+class Budgeted(Timed):
+    """What every schedule made for a budget shares: the scale is a function of the fraction of it that is used up.
+
+    That is counted in steps. Where the signal `progress` is given, it is followed instead, and the budget may be anything:
+    seconds, epochs, tokens.
+
+    >>> rule = Linear(steps=100)
+    >>> rule.update(rule.init(), 3.0).scale, rule.update(rule.init(), 3.0, progress=0.5).scale
+    (0.99, 0.5)
+    """
+
+    steps: int
+
+    @abstractmethod
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up, between 0 and 1."""
+
+    def at(self, step: Any) -> Any:
+        """The scale after `step` steps."""
+        return self.along(_elapsed(step, self.steps))
+
+    def update(self, state: TimedState, loss: Any, *, progress: Any = None, **_signals: Any) -> TimedState:  # noqa: ARG002 - see above
+        """The state after one more step.
+
+        Args:
+            state: What `init` or the last `update` returned.
+            loss: Not looked at.
+            progress: The fraction of the budget that is used up by now, between 0 and 1, more counting as 1; None, or anything
+                below 0, if steps are to be counted.
+            **_signals: Not looked at, either.
+        """
+        step = state.step + 1
+        return TimedState(self.at(step) if progress is None else self.along(self._told(step, progress)), step)
+
+    def _told(self, step: Any, progress: Any) -> Any:
+        counted = _elapsed(step, self.steps)
+        progress = progress + 0.0 * counted
+        xp = arithmetic(progress)
+        return xp.where(progress >= 0.0, xp.where(progress < 1.0, progress, 1.0), counted)
+
+
+def _elapsed(step: Any, steps: int) -> Any:
     """The elapsed fraction of `steps`, at most 1."""
     return arithmetic(step).where(step < steps, step, steps) / float(steps)
 
@@ -152,7 +193,7 @@ class InverseTime(Timed):
 
 
 @dataclass(frozen=True)
-class Linear(Timed):
+class Linear(Budgeted):
     r"""A straight line from one scale to another: $s_t = a + (b - a)\,t/T$.
 
     >>> [Linear(steps=4).at(t) for t in range(6)]
@@ -173,14 +214,13 @@ class Linear(Timed):
         checks.number("start", self.start, low=0.0)
         checks.number("end", self.end, low=0.0)
 
-    def at(self, step: Any) -> Any:
-        """The scale after `step` steps."""
-        done = progress(step, self.steps)
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up."""
         return self.start * (1.0 - done) + self.end * done
 
 
 @dataclass(frozen=True)
-class Polynomial(Timed):
+class Polynomial(Budgeted):
     r"""A power of the remaining fraction: $s_t = e + (1 - e)\,(1 - t/T)^p$.
 
     >>> [Polynomial(steps=4, power=2.0).at(t) for t in range(5)]
@@ -201,13 +241,13 @@ class Polynomial(Timed):
         checks.number("power", self.power, low=0.0)
         checks.number("end", self.end, low=0.0, high=1.0)
 
-    def at(self, step: Any) -> Any:
-        """The scale after `step` steps."""
-        return self.end + (1.0 - self.end) * (1.0 - progress(step, self.steps)) ** self.power
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up."""
+        return self.end + (1.0 - self.end) * (1.0 - done) ** self.power
 
 
 @dataclass(frozen=True)
-class WarmupStableDecay(Timed):
+class WarmupStableDecay(Budgeted):
     """Up along a line, constant, and down along a line: the trapezoid.
 
     >>> [WarmupStableDecay(steps=10, warmup=0.2, decay=0.5).at(t) for t in (0, 1, 2, 5, 10)]
@@ -235,9 +275,9 @@ class WarmupStableDecay(Timed):
             checks.number(name, getattr(self, name), low=0.0, high=1.0)
         checks.number("warmup + decay", self.warmup + self.decay, low=0.0, high=1.0, advice="they are fractions of one run")
 
-    def at(self, step: Any) -> Any:
-        """The scale after `step` steps."""
-        xp, done = arithmetic(step), progress(step, self.steps)
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up."""
+        xp = arithmetic(done)
         up, left = done / (self.warmup or 1.0), (1.0 - done) / (self.decay or 1.0)
         rising = self.start * (1.0 - up) + up
         falling = self.end + (1.0 - self.end) * left

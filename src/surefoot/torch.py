@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from math import nan
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from surefoot import checkpoint, checks, spelling
+from surefoot import budget, checkpoint, checks, spelling
 from surefoot.arithmetic import widen
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
@@ -52,8 +53,15 @@ class PolicyLR(LRScheduler):
     >>> scheduler.get_last_lr()
     [0.2]
 
+    A policy that is made for a budget can be told it here, in steps or in seconds; time in which the run was stopped does not
+    count. Without either, it goes by its own settings.
+
+    >>> from surefoot import WarmupStableDecay
+    >>> PolicyLR(optimizer, WarmupStableDecay(steps=1), total_steps=1000).policy.steps
+    1000
+
     Attributes:
-        policy: The policy, which is configuration: a checkpoint does not hold it.
+        policy: The policy, with its budget. It is configuration: a checkpoint does not hold it.
 
     Args:
         optimizer: The optimizer whose rates are set.
@@ -61,19 +69,41 @@ class PolicyLR(LRScheduler):
         last_epoch: Only -1; to go on with an earlier run, use `load_state_dict`.
         on_device: Whether loss and state are to stay on the device of the rates, which must be tensors on one device; None to
             find out at the first loss: they stay on an accelerator, and are read on a CPU, where that is faster.
+        total_steps: The budget in optimizer steps, 1 or more, for a policy with a setting `steps` that is one.
+        total_seconds: The budget in seconds from here on, above 0. The policy gets the signal `progress` with every loss, the
+            fraction that is used up by then; schedules made for a budget follow it instead of their own count.
+        clock: What tells the time, in seconds from anywhere.
 
     Raises:
-        TypeError: The optimizer or the policy is not one.
-        ValueError: `last_epoch` is not -1, or `on_device` is asked for with rates that are not tensors on one device.
+        TypeError: The optimizer or the policy is not one, or a budget is no number.
+        ValueError: `last_epoch` is not -1, `on_device` is asked for with rates that are not tensors on one device, or the
+            budget is outside its range, given twice, or nothing that this policy can use.
     """
 
     def __init__(
-        self, optimizer: Optimizer, policy: Policy[Any], last_epoch: int = -1, *, on_device: bool | None = None
+        self,
+        optimizer: Optimizer,
+        policy: Policy[Any],
+        last_epoch: int = -1,
+        *,
+        on_device: bool | None = None,
+        total_steps: int | None = None,
+        total_seconds: float | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         checks.policy("policy", policy)
         if last_epoch != -1:
             raise ValueError(f"last_epoch must be -1, got {last_epoch} (to go on with an earlier run, use load_state_dict)")
-        self.policy = policy
+        if total_steps is not None and total_seconds is not None:
+            raise ValueError(
+                f"a budget must be in steps or in seconds, got {total_steps=} and {total_seconds=} (leave one out)"
+            )
+        if total_steps is not None:
+            policy = budget.in_steps(policy, total_steps)
+        if total_seconds is not None and on_device:
+            raise ValueError("on_device keeps the host out of every step, and total_seconds needs its clock (leave one out)")
+        self._watch = None if total_seconds is None else budget.Stopwatch(total_seconds, clock)
+        self.policy = policy = policy if self._watch is None else budget.by_clock(policy)
         self._runner: Runner = runner(policy)
         self._on_device = on_device
         self._written: tuple[Any, int] = (None, 0)
@@ -112,10 +142,12 @@ class PolicyLR(LRScheduler):
 
         Raises:
             TypeError: The loss is not a number.
-            ValueError: The loss is a tensor with several elements.
+            ValueError: The loss is a tensor with several elements, or there is none although the policy is nothing without.
         """
+        if self._watch is not None:
+            signals = {"progress": self._watch.progress()} | signals
         if type(metrics) is not float:
-            metrics = self._loss(metrics)
+            metrics = self._loss(metrics, signals)
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
         written, groups = self._written
@@ -129,7 +161,8 @@ class PolicyLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """A snapshot of what changes in a run, in plain containers; the policy's settings are not part of it."""
         pending = {"total": plain(self._total), "observed": self._observed}
-        return {"last_epoch": self.last_epoch, "state": plain(self.state), **pending}
+        elapsed = {} if self._watch is None else {"elapsed": self._watch.elapsed}
+        return {"last_epoch": self.last_epoch, "state": plain(self.state), **pending, **elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, with this scheduler's own policy, and set the rates.
@@ -143,6 +176,8 @@ class PolicyLR(LRScheduler):
         state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
         self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
+        if self._watch is not None:
+            self._watch.set(state_dict.get("elapsed", 0.0))
         if self._on_device:
             self._settle(state)
         else:
@@ -150,10 +185,10 @@ class PolicyLR(LRScheduler):
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
 
-    def _loss(self, metrics: Any) -> Any:
+    def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
         if metrics is None:
             if not self._observed:
-                self._warn_if_idle()
+                self._warn_if_idle(signals)
                 return nan  # A schedule of time does not look at it, and one driven by the loss forgets it.
             metrics = self._total / self._observed
         self._total, self._observed = 0.0, 0
@@ -183,9 +218,14 @@ class PolicyLR(LRScheduler):
             )
         self._runner = DeviceRunner(self.policy, state, device)
 
-    def _warn_if_idle(self) -> None:
+    def _warn_if_idle(self, signals: dict[str, Any]) -> None:
         start = self.policy.init()
-        if self._may_warn and self.policy.update(start, nan) == start:
+        if hasattr(start, "alarms"):
+            raise ValueError(
+                f"step() got no loss and none was observed, which {type(self.policy).__name__} would take for an explosion; "
+                "call step(loss), or observe(loss) before step()"
+            )
+        if self._may_warn and self.policy.update(start, nan, **signals) == start:
             message = (
                 f"step() got no loss and none was observed, so {type(self.policy).__name__} leaves the rate as it is; "
                 "call step(loss), or observe(loss) before step()"

@@ -8,7 +8,7 @@ from typing import Any
 
 from surefoot import checks
 from surefoot.arithmetic import arithmetic
-from surefoot.timed import Timed, progress
+from surefoot.timed import Budgeted, Timed
 
 
 def _cosine(done: Any, end: float) -> Any:
@@ -17,7 +17,7 @@ def _cosine(done: Any, end: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Cosine(Timed):
+class Cosine(Budgeted):
     r"""Half a cosine wave: $s_t = e + (1 - e)\,\tfrac12\,(1 + \cos \pi t/T)$.
 
     >>> [round(Cosine(steps=4).at(t), 3) for t in range(5)]
@@ -37,9 +37,9 @@ class Cosine(Timed):
         checks.whole("steps", self.steps, low=1)
         checks.number("end", self.end, low=0.0, high=1.0)
 
-    def at(self, step: Any) -> Any:
-        """The scale after `step` steps."""
-        return _cosine(progress(step, self.steps), self.end)
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up."""
+        return _cosine(done, self.end)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class CosineRestarts(Timed):
 
 
 @dataclass(frozen=True)
-class OneCycle(Timed):
+class OneCycle(Budgeted):
     r"""Up from a small rate to the base rate and down to almost nothing, both along half a cosine wave.
 
     The base rate is the peak.
@@ -111,9 +111,9 @@ class OneCycle(Timed):
         for name in ("rise", "start", "end"):
             checks.number(name, getattr(self, name), low=0.0, high=1.0)
 
-    def at(self, step: Any) -> Any:
-        """The scale after `step` steps."""
-        xp, done = arithmetic(step), progress(step, self.steps)
+    def along(self, done: Any) -> Any:
+        """The scale once a fraction `done` of the budget is used up."""
+        xp = arithmetic(done)
         rises = done < self.rise
         up = xp.where(rises, done, 0.0) / (self.rise or 1.0)
         down = xp.where(rises, 0.0, done - self.rise) / ((1.0 - self.rise) or 1.0)

@@ -64,7 +64,7 @@ def run(block: Block) -> list[Row]:
 def _together(block: Block) -> list[Row]:
     """The same as one fleet."""
     arena, count = block.arena, len(block.rates) * len(block.seeds)
-    runs = arena.fleet(block.limits, gradients=not entrants.is_blind(block.entry))
+    runs = arena.fleet(block.limits, gradients=not entrants.is_blind(block.entry, arena.steps))
     measure, evaluations, rates = _measure(arena, runs), list[tuple[int, Any]](), list[Any]()
     with np.errstate(all="ignore"):
         before = np.tile(np.asarray(measure(runs.init(block.seeds)))[0], len(block.rates))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from surefoot import Hypergradient, lineup, spec
+from surefoot import Hypergradient, Learned, lineup, spec
+from surefoot.policy_file import PolicyFileError
 
 if TYPE_CHECKING:
     from surefoot.policy import Policy
@@ -74,7 +73,11 @@ def policy(entry: str, steps: int) -> Policy[Any]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{entry!r} is no policy: {error}") from error
         return made
-    raise ValueError(f"there is no policy {entry!r}; name one of {', '.join(lineup.LINEUP)}, hypergradient, or a learned one")
+    try:
+        return Learned(entry, steps)
+    except PolicyFileError as error:
+        known = f"name one of {', '.join(lineup.LINEUP)}, hypergradient, or a learned one"
+        raise ValueError(f"{entry!r} is no policy: {error}; {known}") from error
 
 
 def candidate(entry: str) -> Candidate:
@@ -83,10 +86,15 @@ def candidate(entry: str) -> Candidate:
     Raises:
         ValueError: There is no such policy.
     """
-    policy(entry, 100)
-    return Candidate(entry, entry, {})
+    made: Any = policy(entry, 100)
+    if not isinstance(made, Learned):
+        return Candidate(entry, entry, {})
+    card = made.card
+    training = {name: card.training[name] for name in ("transitions", "seconds") if name in card.training}
+    return Candidate(f"{card.name}@{card.sha256[:8]}", entry, {**training, "window": card.window})
 
 
-def is_blind(entry: str) -> bool:
+def is_blind(entry: str, steps: int) -> bool:
     """Whether it looks at losses at most, so that gradients need not be measured."""
-    return entry in SCHEDULES or entry.partition("(")[0] in lineup.LINEUP
+    made: Any = policy(entry, steps)
+    return not (isinstance(made, Hypergradient) or (isinstance(made, Learned) and made.card.features.signals))
