@@ -19,8 +19,8 @@ SEARCHED = ("constant", "linear", "cosine", "step", "exponential", "wsd")
 """Schedules of a search."""
 
 TRIED = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Rates of a search, as multiples of the rate at which a constant does best on the training distribution, or of a problem's own
-base rate: with the schedules they make 36 runs."""
+"""Rates of a search on a matrix, as multiples of the one at which a constant does best on those that policies are learned on: with
+the schedules they make 36 runs."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class Arena:
             factorisations; or `"held-out"`, the mean of the last three of 20 held-out losses.
         tuned_on: Names of the arenas that stand for what a policy is learned on: with the rates that are best there, rivals
             know as much as it does. This arena itself if empty.
-        searches: What a search tries its runs on: `"judging"`, the judged run itself, as there is one matrix for each seed;
-            `"tuning"`, seeds of their own, which also makes rivals known whose rates are tuned on this very problem; or `""`,
-            there is none.
+        searches: What a search tries its runs on: `"judging"`, the judged run itself, as there is one matrix for each seed, at
+            the rates `TRIED`; `"tuning"`, the seeds and the grid of tuning, where rivals' rates are tuned on this very problem
+            as well; or `""`, there is none.
         anchor: The rate in the middle of the grid that tuning begins with; the problem's base rate if None.
         grid: The first and the last place of that grid, with `fineness` places to a decade.
         rivals: Who else takes part.
+        wrong: Those of them that are also started at wrong rates; all if None.
         limits: What the judged policy's rates count, each judged apart: see `surefoot.nmf.Factorisation.rates`.
         starts: Starting rates, as multiples of the tuned one.
         axis: In what it differs from all that a policy has been learned on.
@@ -62,6 +63,7 @@ class Arena:
     grid: tuple[int, int] = (-4, 4)
     fineness: int = 2
     rivals: tuple[Contestant, ...] = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
+    wrong: tuple[Contestant, ...] | None = None
     limits: tuple[str, ...] = ("plain",)
     starts: tuple[float, ...] = MULTIPLES
     axis: str = ""

@@ -14,13 +14,11 @@ from surefoot.judge.entrants import Contestant
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from surefoot.judge.rows import Row
     from surefoot.judge.study import Outcome
 
 CLOSE, CLEARLY, SLIGHTLY, HARDLY = 1.10, 0.90, 0.97, 1.03
 """Within 10%; at least 10% better; at least 3% better; at most 3% worse."""
-
-Outcomes = "Mapping[str, Outcome]"
-
 
 class Claim(NamedTuple):
     """A sentence.
@@ -62,7 +60,7 @@ def _of_matrices(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
         means = {start: float(np.exp(np.mean(np.log(each)))) for start, each in pairs.items()}
         worst = max(means, key=lambda start: means[start])
         text = (
-            f"On {arena.says}: from every start {_range(ours)} the tuned rate within 10% of the best constant of 6, chosen per "
+            f"On {arena.says}: from every start {_range(ours)} the tuned rate, within 10% of the best constant of 6, chosen per "
             f"matrix: {_times(means[worst])} of it in the geometric mean at the worst start, {worst:g}; {np.sum(every <= CLOSE)}"
             f"/{len(every)} single runs within 10%."
         )
@@ -74,7 +72,7 @@ def _of_matrices(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
         )
         yield text, with_wsd.median <= CLEARLY
     else:
-        yield _never(f"On {arena.says}", {start: rows for start, rows in ours.items()})
+        yield _never(f"On {arena.says}", ours)
 
 
 def _of_networks(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
@@ -140,16 +138,17 @@ def _against(found: Outcome, label: str, rival: Contestant, least: float) -> tup
     return text, against.mean <= least
 
 
-def _never(where: str, ours: Mapping[float, Sequence[object]]) -> tuple[str, bool]:
-    counts = {start: (worth.diverged(rows), len(rows)) for start, rows in ours.items()}  # type: ignore[arg-type]
-    listed = ", ".join(f"{bad}/{count} from {start:g}" for start, (bad, count) in counts.items())
-    runs, failed = sum(count for _, count in counts.values()), sum(bad for bad, _ in counts.values())
-    most = stats.clopper_pearson(failed, runs)[1]
-    return f"{where}: no run diverges: {listed} times the tuned rate did (95%: below {most:.2%} of runs).", failed == 0
+def _never(where: str, ours: Mapping[float, Sequence[Row]]) -> tuple[str, bool]:
+    counts = {start: (worth.diverged(rows), worth.failed(rows), len(rows)) for start, rows in ours.items()}
+    bad, above, runs = (sum(each) for each in zip(*counts.values(), strict=True))
+    listed = ", ".join(f"{one}/{count} from {start:g}" for start, (one, _, count) in counts.items())
+    least = stats.clopper_pearson(bad, runs)[1]
+    text = f"{where}: no run diverges: {listed} times the tuned rate did (95%: less than {least:.2%} of runs)"
+    return f"{text}; {above - bad} more ended above where they began.", bad == 0
 
 
 def _range(starts: Mapping[float, object]) -> str:
-    return f"from {min(starts):g} to {max(starts):g} times"
+    return f"between {min(starts):g} and {max(starts):g} times"
 
 
 def _times(value: float) -> str:

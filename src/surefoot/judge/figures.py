@@ -69,8 +69,8 @@ def _starts(found: Outcome, labels: Sequence[str]) -> Spec:
     for name, by_start in contestants.items():
         for start, each in by_start.items():
             ratio = float(np.exp(np.mean(np.log(worth.values(each) / best))))
-            rows.append((name, start, min(ratio, _STEEPEST), ratio, worth.diverged(each), len(each)))
-    names = ["policy", "start", "height", "ratio", "diverged", "runs"]
+            rows.append((name, start, min(ratio, _STEEPEST), ratio, worth.failed(each), len(each)))
+    names = ["policy", "start", "height", "ratio", "failed", "runs"]
     heights = [row[2] for row in rows]
     y = _ratio_axis(min(heights), max(heights), "end / best tuned rival's")
     color = _hue([*labels, *(rival.name for rival in DRAWN)], [*contestants])
@@ -80,8 +80,8 @@ def _starts(found: Outcome, labels: Sequence[str]) -> Spec:
         "color": color,
     }
     wide = {"condition": {"test": {"field": "policy", "oneOf": list(labels)}, "value": 3.2}, "value": 1.6}
-    tips = [_tip("policy"), _tip("start", "~g"), _tip("ratio", ".3f"), _tip("diverged", "d"), _tip("runs", "d")]
-    failed = {"condition": {"test": "datum.diverged > 0", "value": "cross"}, "value": "circle"}
+    tips = [_tip("policy"), _tip("start", "~g"), _tip("ratio", ".3f"), _tip("failed", "d"), _tip("runs", "d")]
+    crossed = {"condition": {"test": "datum.failed > 0", "value": "cross"}, "value": "circle"}
     return {
         "data": table(names, rows, numbers=names[1:]),
         "encoding": encoding,
@@ -89,7 +89,7 @@ def _starts(found: Outcome, labels: Sequence[str]) -> Spec:
             {"mark": {"type": "line", "strokeJoin": "round"}, "encoding": {"strokeWidth": wide}},
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {"shape": failed, "tooltip": tips},
+                "encoding": {"shape": crossed, "tooltip": tips},
             },
         ],
         **_size(found.arena.name),

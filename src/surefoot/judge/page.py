@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from surefoot import document, stats, tables
 from surefoot.judge import figures, worth
 from surefoot.judge.claims import claims
-from surefoot.judge.entrants import Contestant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,23 +20,24 @@ if TYPE_CHECKING:
     from surefoot.judge.study import Outcome
 
 TITLE = "What a learned schedule is worth on problems never seen"
-_NOT_LESS = 0.01
 READING = {
     "Ratio": "What counts at the end over what a rival came to from the same seed: below 1 is better. Its mean is geometric, its "
     "95% interval a bootstrap over seeds.",
     "Counts": "For factorisations |V - WH|\u00b2 / |V|\u00b2 of all rows to train on, with a noisy oracle its root; for networks the mean "
     "of the last three of 20 held-out losses.",
-    "Diverged": "A run whose loss was not finite, or which ended above where it began; it counts with what it was before training.",
+    "Failed": "A run that ended above where it began; it counts with what it was before training. It diverged if it ended at more "
+    "than twice that, or with a loss that is not finite.",
     "Tuned": "The rate with the lowest geometric mean from seeds of tuning, from a grid that is extended while the best is at its "
-    "edge; a rate at which a run diverged is out. Of a policy that was judged under several limits, the limits that did best there.",
-    "Search": "Six schedules at six rates a factor of 2 apart: 36 runs. The expected best of n drawn at random is computed from all "
+    "edge; a rate at which a run failed is out. Of a policy that was judged under several limits, the limits that did best there.",
+    "Search": "Six schedules at six rates, on matrices a factor of 2 apart, on networks half a decade: 36 runs; on the slowest networks "
+    "fewer. The expected best of n drawn at random is computed from all "
     "of them. On a factorisation each is made on the judged matrix and the best is known; on a network each is one run, the best is "
     "chosen by its held-out loss and counts as what the same settings come to from other seeds.",
 }
 _CAPTIONS = {
     "sensitivity": (
         "Set wrong",
-        "What runs come to by the rate they start from, over the best tuned rival's at its own rate. Crosses: some diverged.",
+        "What runs come to by the rate they start from, over the best tuned rival's at its own rate. Crosses: some failed.",
     ),
     "searches": (
         "One run against a search",
@@ -180,7 +180,7 @@ def _costs(outcomes: Sequence[Outcome], candidates: Sequence[Candidate]) -> tupl
 
 def _rates(outcomes: Sequence[Outcome]) -> tuple[str, list[str], list[list[str]]]:
     """Tuned rates and what they came to."""
-    heads = ["arena", "rival", "rate, as known", "rate, tuned here", "runs of tuning", "end, median", "diverged"]
+    heads = ["arena", "rival", "rate, as known", "rate, tuned here", "runs of tuning", "end, median", "failed"]
     rows = []
     for found in outcomes:
         for rival, by_start in found.rivals.items():
@@ -190,22 +190,20 @@ def _rates(outcomes: Sequence[Outcome]) -> tuple[str, list[str], list[list[str]]
             known = found.general[rival]
             rows.append(
                 [found.arena.name, rival.name, f"{known.rate:g}", own, f"{found.tuned[rival].runs}", middle]
-                + [f"{worth.diverged(end)}/{len(end)}"]
+                + [f"{worth.failed(end)}/{len(end)}"]
             )
     return "Rates", heads, rows
 
 
 def _losses(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
     """Where the judged policy loses, by name."""
-    lines = []
+    lost: dict[tuple[str, str], list[str]] = {}
     for found, label, rival, tuned, ratio in _every(outcomes, labels):
-        if ratio.low > 1.0 and ratio.mean > 1.0 + _NOT_LESS:
-            where = "tuned on what it was learned on" if tuned == "as known" else "tuned here"
-            lines.append(
-                f"<li>{escape(label)} on {escape(found.arena.name)} to {escape(rival)}, {where}: {ratio.mean - 1:+.1%}</li>"
-            )
-    text = f"<ul>{''.join(lines)}</ul>" if lines else "<p>None.</p>"
-    return _section("Where it loses", text)
+        if ratio.low > 1.0 and ratio.mean > 1.0 + stats.SAME:
+            here = " tuned here" if tuned == "here" else ""
+            lost.setdefault((label, found.arena.name), []).append(f"{rival}{here} by {ratio.mean - 1:.1%}")
+    lines = [f"<li>{escape(label)} on {escape(where)}: to {escape('; '.join(whom))}.</li>" for (label, where), whom in lost.items()]
+    return _section("Where it loses", f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nowhere.</p>")
 
 
 def _figure(number: int, heading: str, caption: str) -> str:
@@ -221,7 +219,8 @@ def _section(heading: str, body: str) -> str:
 
 def _table(heading: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return _section(heading, _rows(heads, lines)) if rows else ""
+    table = f"<details><summary>{len(rows)} rows</summary>\n{_rows(heads, lines)}\n</details>"
+    return _section(heading, table) if rows else ""
 
 
 def _rows(heads: Sequence[str], lines: Sequence[str]) -> str:

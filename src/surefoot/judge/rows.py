@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 NAME = "runs.csv"
+DIVERGED, FAILED = 2.0, 1.01
+"""Multiples of what counted before training."""
 LARGEST = 1_000_000
 """Bytes above which a finished file is compressed."""
 
@@ -52,13 +54,18 @@ class Row(NamedTuple):
 
     @property
     def has_diverged(self) -> bool:
-        """Whether it did not get to the end, or ended above where it began."""
-        return not (isfinite(self.final) and self.final <= 1.01 * self.before)
+        """Whether it did not get to the end, or ended at more than twice what it was before training."""
+        return not self.final <= DIVERGED * self.before
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it diverged, or ended above where it began."""
+        return not self.final <= FAILED * self.before
 
     @property
     def value(self) -> float:
-        """What counts; of a run that diverged, what it was before training."""
-        return self.before if self.has_diverged else self.final
+        """What counts; of a run that failed, what it was before training."""
+        return self.before if self.has_failed else self.final
 
 
 _HEAD = (*Key._fields, *Row._fields[1:])

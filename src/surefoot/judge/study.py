@@ -30,7 +30,7 @@ class Tuned(NamedTuple):
 
     Attributes:
         rate: The best base rate.
-        score: Mean logarithm of what counts, there; infinite if at every rate some run diverged.
+        score: Mean logarithm of what counts, there; infinite if at every rate some run failed.
         runs: How many runs it took.
     """
 
@@ -98,7 +98,7 @@ class Study:
         wanted = {
             **{("rivals", rival): self._rival(found, rival) for rival in arena.rivals},
             **{("equal", rival): _block(arena, rival, [general[rival].rate], arena.judging) for rival in arena.rivals if own},
-            **{("cells", name): self._cells(found, name) for name in SEARCHED if arena.searches},
+            **{("cells", name): self._cells(found, name) for name in _searched(arena)},
             **{
                 (kind, who.label, limits): self._ours(found, who, limits, kind)
                 for who in candidates
@@ -129,7 +129,7 @@ class Study:
     def tune(self, names: tuple[str, ...]) -> dict[Contestant, Tuned]:
         """The rivals' best rates over these arenas, which have one grid.
 
-        Rates at which a run diverged are out, and the grid is extended as long as the best is at its edge.
+        Rates at which a run failed are out, and the grid is extended as long as the best is at its edge.
         """
         if names not in self._tunings:
             arenas = [self.arenas[name] for name in names]
@@ -161,21 +161,25 @@ class Study:
         return scores
 
     def _rival(self, found: Outcome, rival: Contestant) -> Block:
-        rates = [rate(multiple * found.tuned[rival].rate) for multiple in found.arena.starts]
-        return _block(found.arena, rival, rates, found.arena.judging)._replace(watched=found.arena.watches)
+        arena = found.arena
+        starts = arena.starts if arena.wrong is None or rival in arena.wrong else (1.0,)
+        rates = [rate(start * found.tuned[rival].rate) for start in starts]
+        return _block(arena, rival, rates, arena.judging)._replace(watched=arena.watches)
 
     def _cells(self, found: Outcome, name: str) -> Block:
         """A search of one schedule."""
         arena, rival = found.arena, Contestant(name)
-        middle = found.general[Contestant("constant")].rate
-        seeds = arena.judging if arena.searches == "judging" else arena.tuning
-        return _block(arena, rival, [rate(multiple * middle) for multiple in TRIED], seeds)
+        if arena.searches == "judging":
+            middle = found.general[Contestant("constant")].rate
+            return _block(arena, rival, [rate(multiple * middle) for multiple in TRIED], arena.judging)
+        first, last = arena.grid
+        return _block(arena, rival, [arena.place(number) for number in range(first, last + 1)], arena.tuning)
 
     def _ours(self, found: Outcome, who: Candidate, limits: str, kind: str) -> Block:
         arena, unit = found.arena, found.units[limits]
         starts, seeds = (arena.starts, arena.judging) if kind == "ours" else ((1.0,), arena.tuning)
         rates = tuple(rate(start * unit) for start in starts)
-        return Block(arena, limits, who.entry, who.label, rates, seeds, watched=kind == "ours")
+        return Block(arena, limits, who.entry, who.label, rates, seeds, watched=kind == "ours" and bool(arena.rivals))
 
     def _file(self, found: Outcome, kind: str, names: Sequence[str | Contestant], block: Block) -> None:
         """Put the rows of a block where they belong."""
@@ -183,7 +187,8 @@ class Study:
         if kind == "rivals":
             (rival,) = names
             assert isinstance(rival, Contestant)
-            found.rivals[rival] = dict(zip(arena.starts, rows, strict=True)) if rows else {}
+            starts = arena.starts if len(rows) == len(arena.starts) else (1.0,)
+            found.rivals[rival] = dict(zip(starts, rows, strict=True))
             if not found.own:
                 found.equal[rival] = found.rivals[rival].get(1.0, [])
         elif kind == "equal":
@@ -201,14 +206,19 @@ class Study:
 
 
 def score(rows: Sequence[Row]) -> float:
-    """The mean logarithm of what counts; infinite if a run diverged."""
-    if any(row.has_diverged for row in rows):
+    """The mean logarithm of what counts; infinite if a run failed."""
+    if any(row.has_failed for row in rows):
         return inf
     return float(np.mean([log(max(row.final, _SMALLEST)) for row in rows]))
 
 
 def _block(arena: Arena, rival: Contestant, rates: Sequence[float], seeds: tuple[int, ...]) -> Block:
     return Block(arena, rival.limits, rival.entry, rival.entry, tuple(rates), seeds)
+
+
+def _searched(arena: Arena) -> list[str]:
+    """Schedules of its search."""
+    return [name for name in SEARCHED if arena.searches and Contestant(name) in arena.rivals]
 
 
 def _units(arena: Arena, tuned: Mapping[Contestant, Tuned]) -> dict[str, float]:
@@ -224,7 +234,7 @@ def _beyond(scores: Mapping[int, float]) -> list[int]:
     """Further places to try; none if the best is not at an edge."""
     first, last = min(scores), max(scores)
     best = min(sorted(scores), key=lambda place: scores[place])
-    if best == first:  # Also where all diverged.
+    if best == first:  # Also where all failed.
         return list(range(first - MORE, first))
     return list(range(last + 1, last + 1 + MORE)) if best == last else []
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from surefoot import stats
-from surefoot.judge.entrants import Contestant
 from surefoot.judge.study import score
 
 if TYPE_CHECKING:
@@ -45,13 +44,18 @@ class Search(NamedTuple):
 
 
 def values(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """What counts at the end; of runs that diverged, what it was before training."""
+    """What counts at the end; of runs that failed, what it was before training."""
     return np.array([row.value for row in rows])
 
 
 def diverged(rows: Sequence[Row]) -> int:
     """How many runs did."""
     return sum(row.has_diverged for row in rows)
+
+
+def failed(rows: Sequence[Row]) -> int:
+    """How many runs diverged, or ended above where they began."""
+    return sum(row.has_failed for row in rows)
 
 
 def ratio(rows: Sequence[Row], others: Sequence[Row]) -> stats.Ratio:
@@ -130,10 +134,6 @@ def steps_to(rows: Sequence[Row], target: float, steps: int) -> list[float]:
     found = []
     for row in rows:
         hit = next((place for place, loss in enumerate(row.curve, start=1) if loss <= target), None)
-        found.append(float("inf") if hit is None or row.has_diverged else steps * hit / len(row.curve))
+        found.append(float("inf") if hit is None or row.has_failed else steps * hit / len(row.curve))
     return found
 
-
-def rival(entry: str, limits: str = "plain") -> Contestant:
-    """A contestant by name."""
-    return Contestant(entry, limits)
