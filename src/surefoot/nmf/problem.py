@@ -203,6 +203,20 @@ class FactorisationFleet(OfProblem):
             return _fitted_loss(runs)
         return _joined([_fitted_loss(piece) for piece in runs.pieces])
 
+    def relative_loss(self, runs: Factors | Pieces) -> Any:
+        r"""$\|V - WH\|_F^2 / \|V\|_F^2$ on all rows to train on, of every run; NaN for those that are frozen.
+
+        It is 1 for a product of zeros, whatever the matrix; its root is the relative error.
+
+        >>> from surefoot.nmf import Matrices
+        >>> exact = Factorisation("exact", draw=Matrices(), rank=6, batch_size=None).fleet()
+        >>> exact.relative_loss(exact.init([0, 1])).shape
+        (2,)
+        """
+        if isinstance(runs, Factors):
+            return _relative_loss(runs)
+        return _joined([_relative_loss(piece) for piece in runs.pieces])
+
     def restart(self, runs: R, places: Sequence[int], seeds: Sequence[int]) -> R:
         """The runs, those at these places begun afresh from these seeds; all others as they are."""
         places, seeds = as_pairs(places, seeds)
@@ -274,4 +288,13 @@ def _fitted_loss(run: Factors) -> Any:
         for _ in range(_HELD_OUT_STEPS):
             codes = (codes - size * (codes @ gram - wanted)).clip(min=0.0)
         loss = xp.where(run.alive, mean_square(xp, codes @ run.parts - run.held_out), xp.nan)
+    return xp.astype(xp.asarray(loss), xp.float64)
+
+
+def _relative_loss(run: Factors) -> Any:
+    xp = array_namespace(run.codes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = mean_square(xp, run.rows)
+        loss = mean_square(xp, run.codes @ run.parts - run.rows) / xp.where(size > 0.0, size, 1.0)
+        loss = xp.where(run.alive, loss, xp.nan)
     return xp.astype(xp.asarray(loss), xp.float64)
