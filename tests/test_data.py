@@ -114,7 +114,7 @@ def test_whole_modules_are_held_out() -> None:
 
 def test_every_printable_character_has_a_code_of_its_own() -> None:
     text = "\n" + "".join(map(chr, range(32, 127)))
-    codes = data._windows((text + "\t\x00\xe9").encode("latin-1") + b" ", 1)[0].ravel()
+    codes = data.windows((text + "\t\x00\xe9").encode("latin-1") + b" ", 1)[0].ravel()
     assert codes.tolist() == [*range(96), 96, 96, 96]
 
 

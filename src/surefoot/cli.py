@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue, lineup, tables
+from surefoot.course.command import learn
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
@@ -157,6 +158,7 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 
 app.command()(verify_nmf)
+app.command()(learn)
 
 
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:

@@ -112,7 +112,30 @@ def stdlib_characters(context: int = 64) -> Split:
     Raises:
         DataMissing: This Python has no sources.
     """
-    return Split(*_windows(_source(_READ), context), *_windows(_source(_HELD_OUT), context))
+    return Split(*windows(_source(_READ), context), *windows(_source(_HELD_OUT), context))
+
+
+def stdlib_modules() -> dict[str, bytes]:
+    """The modules that `stdlib_characters` trains on, by name.
+
+    Raises:
+        DataMissing: This Python has no sources.
+    """
+    return {module: _source(module) for module in _READ.split()}
+
+
+def windows(text: bytes, context: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Windows of `context` codes side by side, one a row, and the same moved on by one character.
+
+    >>> now, following = windows(b"abcdefg", 3)
+    >>> (following[:, :-1] == now[:, 1:]).all(), now.shape
+    (np.True_, (2, 3))
+    """
+    code = np.full(256, VOCABULARY - 1, np.uint8)
+    code[[ord("\n"), *range(32, 127)]] = np.arange(VOCABULARY - 1)
+    codes = code[np.frombuffer(text, np.uint8)]
+    end = (len(codes) - 1) // context * context
+    return codes[:end].reshape(-1, context), codes[1 : end + 1].reshape(-1, context)
 
 
 def cache_folder() -> Path:
@@ -147,15 +170,6 @@ def _source(modules: str) -> bytes:
         return b"".join((folder / f"{module}.py").read_bytes() for module in modules.split())
     except OSError as error:
         raise DataMissing(f"this Python must have the sources of its standard library, got {error}") from error
-
-
-def _windows(text: bytes, context: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Windows side by side, and the same moved on by one character."""
-    code = np.full(256, VOCABULARY - 1, np.uint8)
-    code[[ord("\n"), *range(32, 127)]] = np.arange(VOCABULARY - 1)
-    codes = code[np.frombuffer(text, np.uint8)]
-    end = (len(codes) - 1) // context * context
-    return codes[:end].reshape(-1, context), codes[1 : end + 1].reshape(-1, context)
 
 
 def _fashion_mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

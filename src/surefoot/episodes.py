@@ -118,7 +118,7 @@ class Episodes:
             self.state = choose(where, lambda: self._fresh, self.state)
         self.rate[list(places)] = [task.rate(seed) for seed in seeds]
         self._first[where] = 0.0
-        self._level[where] = 0.0 if task.reward == "training" else self._held_out()[where]
+        self._level[where] = 0.0 if task.reward == "training" else self.held_out()[where]
 
     def view(self) -> NDArray[np.float64]:
         """What each episode has to decide by; shape (episodes, features)."""
@@ -146,6 +146,10 @@ class Episodes:
         is_over = awake & (state.step >= task.steps)
         return self._judge(loss, awake, is_over, has_diverged)
 
+    def held_out(self) -> NDArray[np.float64]:
+        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; it leaves the runs as they are."""
+        return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
+
     def _step(self, awake: NDArray[np.bool]) -> Mapping[str, NDArray[np.float64]]:
         """One optimizer step of those episodes."""
         rates = np.minimum(self.rate * self.state.scale, _LARGEST_RATE)
@@ -166,16 +170,13 @@ class Episodes:
             level = _logarithm(loss / np.where(self._first > 0.0, self._first, 1.0))
         else:
             due &= is_over | (self.task.reward == "held-out")
-            level = self._held_out() if due.any() else self._level
+            level = self.held_out() if due.any() else self._level
         fall = np.where(due, self._level - level, 0.0)
         has_diverged = has_diverged | ~(abs(fall) < inf)
         self._level = np.where(due, level, self._level)
         limit = inf if self.task.reward == "final" else LIMIT
         reward = np.where(has_diverged, -LIMIT, np.clip(fall, -limit, limit))
         return Outcome(reward, is_over & ~has_diverged, has_diverged, loss)
-
-    def _held_out(self) -> NDArray[np.float64]:
-        return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
 
 
 def _itself(state: ControlState) -> ControlState:

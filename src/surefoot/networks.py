@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn, optim
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy
 
 from surefoot import checks, data
 from surefoot.batches import Batches
+from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.recipes import RECIPES, pick
 
 if TYPE_CHECKING:
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
+    "plain-sgd": optim.SGD,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
     "rmsprop": optim.RMSprop,
     "adagrad": optim.Adagrad,
 }
-"""Optimizers by name, with PyTorch's defaults but for SGD's momentum of 0.9."""
+"""Optimizers by name, with PyTorch's defaults but for the momentum of 0.9 of `sgd`; `plain-sgd` has none."""
 
-_CHUNK = 512
+_CHUNK, _CONTEXT = 512, 64
 # PyTorch refuses a rate that does not fit into float32, and Adam divides its rate by 0.1 first. Nothing trains at 1e30.
 _LARGEST_RATE = 1e30
 
@@ -159,10 +161,6 @@ def _characters() -> Split:
     return split._replace(held_out_x=split.held_out_x[few], held_out_y=split.held_out_y[few])
 
 
-def _perceptron(inputs: int, hidden: int, classes: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-
-
 def _digits_cnn() -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)),
@@ -175,59 +173,11 @@ def _digits_cnn() -> nn.Module:
     )
 
 
-def _fashion_cnn() -> nn.Module:
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)),
-        nn.Conv2d(1, 16, 5, padding=2, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32 * 7 * 7, 10),
-    )
-
-
-_CONTEXT, _WIDTH, _HEADS, _LAYERS = 64, 64, 4, 2
-
-
-class _Block(nn.Module):
-    """Attention to what came before, then a perceptron; each reads a normalised copy and adds to the stream."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before_attention, self.before_perceptron = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
-        self.query_key_value, self.out = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
-        self.perceptron = nn.Sequential(nn.Linear(_WIDTH, 4 * _WIDTH), nn.GELU(), nn.Linear(4 * _WIDTH, _WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        heads = self.query_key_value(self.before_attention(x)).unflatten(-1, (3, _HEADS, -1))
-        query, key, value = heads.movedim(-3, 0).transpose(-3, -2)
-        attended = scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(attended.transpose(-3, -2).flatten(-2))
-        y: Tensor = x + self.perceptron(self.before_perceptron(x))
-        return y
-
-
-class _Transformer(nn.Module):
-    """Codes of characters to scores of the next ones, with learned positions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.characters = nn.Embedding(data.VOCABULARY, _WIDTH)
-        self.positions = nn.Parameter(torch.zeros(_CONTEXT, _WIDTH))
-        self.blocks = nn.Sequential(*(_Block() for _ in range(_LAYERS)))
-        self.scores = nn.Sequential(nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, data.VOCABULARY))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        scores: Tensor = self.scores(self.blocks(self.characters(codes.long()) + self.positions))
-        return scores
-
-
 _BUILDERS: dict[str, tuple[Callable[[], Split], Callable[[], nn.Module]]] = {
-    "digits-mlp": (data.digits, partial(_perceptron, 64, 64, 10)),
+    "digits-mlp": (data.digits, partial(perceptron, 64, (64,), 10)),
     "digits-cnn": (data.digits, _digits_cnn),
-    "breast-cancer-mlp": (data.breast_cancer, partial(_perceptron, 30, 32, 2)),
-    "wine-mlp": (data.wine, partial(_perceptron, 13, 32, 3)),
-    "fashion-cnn": (_fashion, _fashion_cnn),
-    "stdlib-gpt": (_characters, _Transformer),
+    "breast-cancer-mlp": (data.breast_cancer, partial(perceptron, 30, (32,), 2)),
+    "wine-mlp": (data.wine, partial(perceptron, 13, (32,), 3)),
+    "fashion-cnn": (_fashion, partial(convolutions, 28, (16, 32), 10, kernel=5)),
+    "stdlib-gpt": (_characters, partial(Transformer, data.VOCABULARY, _CONTEXT, 64, 4, 2)),
 }
