@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue, lineup, tables
-<<<<<<< HEAD
 from surefoot.course.command import learn
-=======
 from surefoot.judge.command import judge
->>>>>>> judge
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
@@ -162,11 +159,8 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 
 app.command()(verify_nmf)
-<<<<<<< HEAD
 app.command()(learn)
-=======
 app.command()(judge)
->>>>>>> judge
 
 
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:
