@@ -160,7 +160,7 @@ def networks(tier: str = "loss") -> Lesson:
     for place, problem in enumerate(zoo.training()):
         start = (1.0, 100.0) if place % 4 == 3 else (1e-3, 10.0)  # noqa: PLR2004 - the last of four
         tasks.append((_task(problem, tier, budget=place % 3 != 2, start=start), 12))  # noqa: PLR2004 - the last of three
-    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=24, together=8, rollout=50))
+    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=8, together=8, rollout=50, checks=2))
 
 
 def _task(problem: Problem[Any], tier: str, *, budget: bool, **settings: Any) -> Task:
