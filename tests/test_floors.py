@@ -17,7 +17,10 @@ FLOORS = {
         "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop runs stats nmf "
         "batches recipes r_objects"
     ),
-    2: "data texts ratings torch transformers device snapshot ranks models networks stacked zoo tasks gym sb3 sklearn",
+    2: (
+        "data texts ratings torch transformers device snapshot ranks alignment models networks stacked zoo tasks gym sb3 "
+        "sklearn"
+    ),
     3: "learn",
     4: "course lineup catalogue workers compare curves pictures document report tables terminal verify cli __main__",
 }

@@ -149,17 +149,16 @@ def nmf(tier: str = "gradient") -> Lesson:
 
 
 def networks(tier: str = "loss") -> Lesson:
-    """The networks of `surefoot.zoo.training`: each from rates over five decades, some from the high end of them alone.
+    """The networks of `surefoot.zoo.training`: each from rates over five decades, half of them too high.
 
-    For one in three the budget is not known. All of that is dealt out by their place in the list, so that one network shows one
-    of it, and neighbours, which are of a kind, show all.
+    For one in three, by their place in the list, in which neighbours are of a kind, the budget is not known.
     """
     from surefoot import zoo
 
     tasks = []
     for place, problem in enumerate(zoo.training()):
-        start = (1.0, 100.0) if place % 4 == 3 else (1e-3, 10.0)  # noqa: PLR2004 - the last of four
-        tasks.append((_task(problem, tier, budget=place % 3 != 2, start=start), 12))  # noqa: PLR2004 - the last of three
+        budget = place % 3 != 2  # noqa: PLR2004 - the last of three
+        tasks.append((_task(problem, tier, budget=budget, start=(1e-3, 1.0, 100.0)), 12))
     return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=8, together=8, rollout=50, checks=2))
 
 
