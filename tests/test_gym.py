@@ -297,6 +297,33 @@ def test_slots_are_dealt_out_to_problems_in_turn():
     assert ends[2:] == [[True, False, True, False, True], [False, True, False, True, False]]
 
 
+def test_tasks_that_differ_share_the_slots_and_each_goes_its_own_way():
+    every = [
+        tasks([Quadratic()], steps=20, window=5, first=())[0],
+        tasks([Quadratic()], steps=12, budget=False, window=5, first=(), reward="held-out", start=(1.0, 2.0))[0],
+    ]
+    mixed = TrainingVectorEnv.of_tasks([(every[0], 2), (every[1], 3)], autoreset_mode="SameStep")
+    alone = [TrainingVectorEnv.of_tasks([(task, slots)], autoreset_mode="SameStep") for task, slots in zip(every, (2, 3))]
+    seeds, actions = [5, 6, 7, 8, 9], choices(8, 5)
+    together = [mixed.reset(seed=seeds)[0], *(mixed.step(action)[:4] for action in actions)]
+    for envs, own in zip(alone, (slice(0, 2), slice(2, 5))):
+        apart = [envs.reset(seed=seeds[own])[0], *(envs.step(action[own])[:4] for action in actions)]
+        np.testing.assert_array_equal(together[0][own], apart[0])
+        for one, other in zip(together[1:], apart[1:]):
+            for part, same in zip(one, other):
+                np.testing.assert_array_equal(part[own], same)
+
+
+def test_tasks_that_show_different_things_are_refused():
+    (seen,), (other,) = tasks([Quadratic()]), tasks([Quadratic()], tier="gradient")
+    with pytest.raises(
+        ValueError, match="all tasks must show the same features: quadratic shows progress, .* alignment, reach"
+    ):
+        TrainingVectorEnv.of_tasks([(seen, 1), (other, 1)])
+    with pytest.raises(ValueError, match="dealt must hold one task or more, got none"):
+        TrainingVectorEnv.of_tasks([])
+
+
 def test_episodes_wait_for_nobody():
     """Asleep, an episode stays as it is, although its neighbour goes on."""
     (task,) = tasks([Quadratic()], first=())
@@ -316,7 +343,7 @@ def test_episodes_wait_for_nobody():
     ("wrong", "message"),
     [
         ({"start": (0.0, 1.0)}, "start must be above 0"),
-        ({"start": (2.0, 1.0)}, "the second number must not be below the first"),
+        ({"start": (2.0, 1.0)}, "no number must be below the one before"),
         ({"reward": "loss"}, "reward must be one of"),
         ({"steps": 0}, "steps must be a whole number, 1 or more"),
         ({"worst": 0.5}, "worst must be finite and 1 or more"),
@@ -429,3 +456,17 @@ def test_features_of_the_default_environment_are_documented():
 
     for name in Features(tier="gradient", bound=True).names:
         assert f"`{name}`" in NMFEnv.__doc__
+
+
+def test_of_several_ranges_of_starting_rates_each_is_as_likely():
+    (task,) = tasks([Quadratic()], start=(0.001, 1.0, 10.0))
+    multiples = np.array([task.rate(seed) for seed in range(400)]) / task.fleet.base
+    assert 0.4 < np.mean(multiples > 1.0) < 0.6
+    assert 0.001 <= multiples.min() < 0.01
+    assert 5.0 < multiples.max() <= 10.0
+
+
+@pytest.mark.parametrize("start", [(0.1,), (0.1, 1.0, 0.5), (0.0, 1.0)])
+def test_starting_rates_that_are_no_range_are_refused(start):
+    with pytest.raises(ValueError, match="start must be"):
+        tasks([Quadratic()], start=start)

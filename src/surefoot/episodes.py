@@ -38,8 +38,9 @@ class Task:
         fleet: What is trained; an episode's seed makes the run, matrix or network.
         control: What is seen and what an action does.
         steps: Length of an episode in optimizer steps, 1 or more.
-        start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm.
-            Both are above 0.
+        start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm; all are
+            above 0 and none below the one before. Of three or more, every neighbouring two are as likely: with
+            `(0.001, 1.0, 10.0)` half of all episodes start too high.
         reward: What the natural logarithm of is to fall. `"training"`: the mean training loss of a window, from one to the
             next. `"held-out"`: the held-out loss, evaluated after every window. Both are cut at 3 on both sides. `"final"`: the
             held-out loss from the first step to the last, uncut, paid at the end.
@@ -49,25 +50,28 @@ class Task:
     fleet: Fleet[Any]
     control: Control
     steps: int
-    start: tuple[float, float] = (0.01, 10.0)
+    start: tuple[float, ...] = (0.01, 10.0)
     reward: str = "training"
     worst: float = 100.0
 
     def __post_init__(self) -> None:
         checks.whole("steps", self.steps, low=1)
-        low, high = self.start
-        checks.number("start", low, low=0.0)
-        checks.number("start", high, low=low, advice="the second number must not be below the first")
-        if not low > 0.0:
+        object.__setattr__(self, "start", tuple(self.start))
+        if len(self.start) < 2:  # noqa: PLR2004 - the two ends of a range
+            raise ValueError(f"start must be two numbers or more, got {self.start} (for a single rate, give it twice)")
+        for low, high in zip((0.0, *self.start), self.start, strict=False):
+            checks.number("start", high, low=low, advice="no number must be below the one before")
+        if not self.start[0] > 0.0:
             raise ValueError(f"start must be above 0, got {self.start} (a rate of 0 stays 0, whatever it is multiplied by)")
         checks.one_of("reward", self.reward, REWARDS)
         checks.number("worst", self.worst, low=1.0)
 
     def rate(self, seed: int) -> float:
         """The rate that the episode of this seed starts from."""
-        low, high = self.start
         # Another stream than those of the run.
-        return self.fleet.base * low * float((high / low) ** np.random.default_rng((seed, 5)).random())
+        whole, part = divmod(np.random.default_rng((seed, 5)).random() * (len(self.start) - 1), 1.0)
+        low, high = self.start[int(whole) : int(whole) + 2]
+        return self.fleet.base * low * float((high / low) ** part)
 
 
 class Outcome(NamedTuple):
@@ -147,7 +151,7 @@ class Episodes:
         return self._judge(loss, awake, is_over, has_diverged)
 
     def held_out(self) -> NDArray[np.float64]:
-        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; it leaves the runs as they are."""
+        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; nothing changes by it."""
         return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
 
     def _step(self, awake: NDArray[np.bool]) -> Mapping[str, NDArray[np.float64]]:

@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 def learn(
     *,
-    on: Annotated[
-        str, typer.Option("--on", help="What on: nmf, networks-loss, networks-gradient, or my_problem.py:Problem.")
-    ],
-    tier: Annotated[
-        str | None, typer.Option("--tier", help="What is seen: loss or gradient; else each lesson's own.")
-    ] = None,
+    on: Annotated[str, typer.Option("--on", help="What on: nmf, networks-loss, networks-gradient, or my_problem.py:Problem.")],
+    tier: Annotated[str | None, typer.Option("--tier", help="What is seen: loss or gradient; else each lesson's own.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", "-s", min=1, help="How many seeds to learn from, all at once.")] = 3,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds; else each lesson's own.")] = None,
     minutes: Annotated[
@@ -40,7 +36,9 @@ def learn(
     folder: Annotated[
         Path, typer.Option("--out", help="Where the policy goes, and all that is kept of its training.", file_okay=False)
     ] = Path("learned"),
-    name: Annotated[str | None, typer.Option("--name", help="What the policy is called; else after what it is learned on.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the policy is called; else after what it is learned on.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn a policy by reinforcement, from several seeds at once, and keep the best.
@@ -97,7 +95,7 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
         say(f"Time is up before the last round. What was learned is kept in {order.folder}; the same command goes on.")
     checked = [record for record in records if record.best]
     if not checked:
-        say(f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds; go on, or take fewer --rounds")
+        say(f"surefoot: no policy was measured yet, the first is after {_first_check(order)} rounds (take fewer, or go on)")
         raise typer.Exit(FAILED)
     best = min(checked, key=lambda record: record.best["score"])
     card = _card(path.name, about, best, records, order)
@@ -106,7 +104,9 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
     document.write(path.with_name(f"{path.name}.svg"), text)
     tasks = [f"{task.fleet.name}, {task.fleet.optimizer}" for task, _ in about.tasks]
     notes = [card.description, _summary(best, records)]
-    shown = page.write(path.with_name(f"{path.name}.html"), records, name=path.name, tasks=tasks, command=_command(), notes=notes)
+    shown = page.write(
+        path.with_name(f"{path.name}.html"), records, name=path.name, tasks=tasks, command=_command(), notes=notes
+    )
     if as_json:
         typer.echo(json.dumps({"version": __version__, "policy": str(path), "card": json.loads(card.to_json())}, indent=2))
         return
@@ -171,8 +171,8 @@ def _policy(about: Lesson, order: Order, seed: int) -> Any:
 def _summary(best: Record, records: Sequence[Record]) -> str:
     scores = ", ".join(f"{record.best['score']:+.3f} from seed {record.seed}" for record in records if record.best)
     return (
-        f"Kept is what seed {best.seed} had learned after round {best.best['round']} of {best.of}. Behind the tuned schedules on "
-        f"validation seeds, in natural logarithms of the held-out loss (below 0 is ahead): {scores}. "
+        f"Kept is what seed {best.seed} had learned after round {best.best['round']} of {best.of}. Behind the tuned schedules "
+        f"on validation seeds, in natural logarithms of the held-out loss (below 0 is ahead): {scores}. "
         f"{sum(record.transitions for record in records):,} decisions in all."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -31,7 +31,7 @@ class Telling:
         self._seeds, self._of, self._began = list(seeds), of, monotonic()
         self._live = Live(console=err, refresh_per_second=4) if err.is_terminal else None
 
-    def __enter__(self) -> Telling:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self

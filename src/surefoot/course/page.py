@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, GAP = 470, 260, 50
 READING = {
-    "Reward": "What a slot earned in a round with actions drawn at random: the fall of the loss's natural logarithm, unless the "
-    "task says otherwise.",
-    "Behind": "Natural logarithm of the held-out loss at the end over that of the task's own schedule at its tuned rate, mean over "
-    "tasks and validation seeds, with the mean action. Below 0 the policy is ahead, from rates that it did not choose.",
+    "Reward": "What a slot earned in a round with actions drawn at random: by how much the loss's natural logarithm fell.",
+    "Behind": "Natural logarithm of the held-out loss at the end over that of the task's own schedule at its tuned rate, mean "
+    "over tasks and validation seeds, with the mean action. Below 0 the policy is ahead, from rates that it did not choose.",
     "Kept": "The policy of the check at which it was least behind, over all seeds.",
 }
 
@@ -48,7 +47,9 @@ def picture(records: Sequence[Record]) -> str:
     return svg(curves(records))
 
 
-def write(path: Path, records: Sequence[Record], *, name: str, tasks: Sequence[str], command: str, notes: Sequence[str]) -> Path:
+def write(
+    path: Path, records: Sequence[Record], *, name: str, tasks: Sequence[str], command: str, notes: Sequence[str]
+) -> Path:
     """Write the page, all of it or nothing, and return its path.
 
     Args:
@@ -82,9 +83,19 @@ def _plot(rows: Sequence[Any], seeds: Sequence[str], last: int, mark: Spec, titl
         "data": table(["seed", "round", "value"], rows, numbers=["round", "value"]),
         "mark": {"tooltip": True, **mark},
         "encoding": {
-            "x": {"field": "round", "type": "quantitative", "scale": {"domain": [0, last], "nice": False}, "axis": {"grid": False}},
+            "x": {
+                "field": "round",
+                "type": "quantitative",
+                "scale": {"domain": [0, last], "nice": False},
+                "axis": {"grid": False},
+            },
             "y": {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}},
-            "color": {"field": "seed", "type": "nominal", "scale": {"domain": list(seeds)}, "legend": {"orient": "top", "title": None}},
+            "color": {
+                "field": "seed",
+                "type": "nominal",
+                "scale": {"domain": list(seeds)},
+                "legend": {"orient": "top", "title": None},
+            },
         },
         "title": title,
         "width": WIDTH,

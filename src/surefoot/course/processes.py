@@ -39,7 +39,7 @@ class Order(NamedTuple):
         return self.folder / f"seed-{seed}"
 
 
-class LearningFailed(RuntimeError):
+class LearningError(RuntimeError):
     """A training came to an end that is not its own; the message says which and how."""
 
 
@@ -48,8 +48,9 @@ def learn(
 ) -> Iterator[Record]:
     """Learn from all seeds at once, and yield where a training stands whenever one of its rounds is done.
 
-    A process that is killed costs the round it was in: it is begun again. The first Ctrl-C lets all rounds under way be finished
-    and yielded; then, and at once at the second, KeyboardInterrupt is raised. Processes end with this one, however it ends.
+    A process that is killed costs the round it was in: it is begun again. The first Ctrl-C lets all rounds under way be
+    finished and yielded; then, and at once at the second, KeyboardInterrupt is raised. Processes end with this one, however it
+    ends.
 
     Args:
         order: What to learn.
@@ -58,7 +59,7 @@ def learn(
         on_interrupt: Called at the first Ctrl-C.
 
     Raises:
-        LearningFailed: A training failed, or its process died more than `surefoot.workers.DEATHS` times.
+        LearningError: A training failed, or its process died more than `surefoot.workers.DEATHS` times.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     school = _School(order)
@@ -123,11 +124,11 @@ class _School:
         if said == _DEAD:
             self._deaths[seed] = self._deaths.get(seed, 0) + 1
             if self._deaths[seed] > DEATHS:
-                raise LearningFailed(f"the process of seed {seed} died {DEATHS + 1} times (is there memory enough?)")
+                raise LearningError(f"the process of seed {seed} died {DEATHS + 1} times (is there memory enough?)")
             if not self.stop.is_set():
                 self.send(seed)
         elif said:
-            raise LearningFailed(said)
+            raise LearningError(said)
         return None
 
     def close(self) -> None:
@@ -154,4 +155,6 @@ def _work(order: Order, seed: int, line: Connection, stop: Any) -> None:
         train(lesson(order.on, tier=order.tier), order.settings, seed, order.place(seed), on_round=on_round)
         line.send("")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
-        line.send(f"seed {seed}: {error}" if isinstance(error, (RuntimeError, ValueError, OSError)) else f"seed {seed}: {error!r}")
+        line.send(
+            f"seed {seed}: {error}" if isinstance(error, (RuntimeError, ValueError, OSError)) else f"seed {seed}: {error!r}"
+        )

@@ -95,7 +95,7 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
                 )
         envs = cls.__new__(cls)
         ends = np.cumsum([count for _, count in dealt]).tolist()
-        envs._settle(
+        envs._settle(  # noqa: SLF001 - its own
             [
                 _Group(np.arange(end - count, end), Episodes(task, count))
                 for (task, count), end in zip(dealt, ends, strict=True)

@@ -34,7 +34,9 @@ def load(on: str) -> tuple[list[Any], str]:
         try:
             found = found()
         except Exception as error:
-            raise ValueError(f"{on} cannot be called without arguments: {error} (name an object, or a function of none)") from error
+            raise ValueError(
+                f"{on} cannot be called without arguments: {error} (name an object, or a function of none)"
+            ) from error
     listed = list(found) if isinstance(found, (list, tuple)) else [found]
     if not listed:
         raise ValueError(f"{on} must be a problem or several, got none")

@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from surefoot.gym import TrainingVectorEnv
+from surefoot.learn.lessons import decisions
 from surefoot.perceptron import Perceptron
 from surefoot.sb3 import FleetVecEnv
 
@@ -35,8 +36,9 @@ class Found(NamedTuple):
     """What a round came to.
 
     Attributes:
+        transitions: Decisions that were learned from.
         reward: Sum of a slot's rewards, mean over all.
-        rewards: The same for each task.
+        rewards: The same for each task that took part.
         episodes: Episodes that came to an end.
         diverged: How many of these diverged.
         deviation: Standard deviation of the actions after it.
@@ -44,6 +46,7 @@ class Found(NamedTuple):
         explained: Share of the returns' variance that the value explained, at most 1.
     """
 
+    transitions: int
     reward: float
     rewards: list[float]
     episodes: int
@@ -61,16 +64,15 @@ class Agent:
 
     Args:
         dealt: Tasks, each with its number of slots.
-        decisions: Decisions of a round, 1 or more.
+        longest: Decisions of the longest episode, 1 or more.
         settings: How to learn.
         seed: Of the first weights and of all that is drawn in the rounds, 0 or more.
     """
 
-    def __init__(self, dealt: Sequence[tuple[Task, int]], decisions: int, settings: Settings, seed: int) -> None:
+    def __init__(self, dealt: Sequence[tuple[Task, int]], longest: int, settings: Settings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         slots = sum(count for _, count in dealt)
-        rollout = min(settings.rollout or decisions, decisions)
-        self.transitions = slots * rollout * -(-decisions // rollout)
+        rollout = min(settings.rollout or longest, longest)
         with _seeded(seed, 0), warnings.catch_warnings():
             # Minibatches are of one size but for the last, which is what this warning is about.
             warnings.filterwarnings("ignore", "You have specified a mini-batch size", UserWarning)
@@ -97,14 +99,17 @@ class Agent:
             number: Of the round, from 0.
         """
         ppo, rate = self._ppo, self.settings.rate_of(number)
+        longest = max(decisions(task) for task, _ in dealt)
+        transitions = ppo.n_envs * ppo.n_steps * -(-longest // ppo.n_steps)
         seeds = np.random.default_rng((self.seed, number, 7)).integers(_SEEDS, size=ppo.n_envs).tolist()
         ppo.set_env(_envs(dealt, seeds))
         ppo.lr_schedule = lambda _progress: rate
         watch = _Watch(ppo.n_envs)
         with _seeded(self.seed, number + 1):
-            ppo.learn(self.transitions, watch, log_interval=None)  # type: ignore[arg-type]
+            ppo.learn(transitions, watch, log_interval=None)  # type: ignore[arg-type]
         logged, ends = ppo.logger.name_to_value, np.cumsum([count for _, count in dealt])[:-1]
         return Found(
+            transitions=transitions,
             reward=float(watch.rewards.mean()),
             rewards=[float(part.mean()) for part in np.split(watch.rewards, ends)],
             episodes=watch.episodes,

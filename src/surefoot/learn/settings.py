@@ -13,6 +13,8 @@ class Settings:
 
     Attributes:
         rounds: How many rounds; in each, every slot begins afresh and goes through the longest episode. 1 or more.
+        together: How many of the tasks take part in a round, by turns, and share all the slots: fewer trainings of more runs
+            each cost less. 1 or more; all of them if None.
         rollout: Decisions from one update of the policy to the next, 1 or more; a whole round if None.
         rate: The learning rate of policy and value in the first round and in the last, falling evenly in between.
         epochs: How often an update goes through what was collected, 1 or more.
@@ -31,6 +33,7 @@ class Settings:
     """
 
     rounds: int = 40
+    together: int | None = None
     rollout: int | None = None
     rate: tuple[float, float] = (1e-3, 1e-4)
     epochs: int = 8
@@ -46,7 +49,8 @@ class Settings:
     moved: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "epochs", "minibatches", "checks", "validation", *(("rollout",) if self.rollout else ())):
+        optional = [name for name in ("together", "rollout") if getattr(self, name) is not None]
+        for name in ("rounds", "epochs", "minibatches", "checks", "validation", *optional):
             checks.whole(name, getattr(self, name), low=1)
         for rate in self.rate:
             checks.number("rate", rate, low=0.0)
@@ -66,6 +70,6 @@ class Settings:
         """Whether the policy is measured once so many rounds are done.
 
         >>> [done for done in range(11) if Settings(rounds=10, checks=3).is_check(done)]
-        [3, 6, 10]
+        [4, 7, 10]
         """
         return done > 0 and done * self.checks // self.rounds > (done - 1) * self.checks // self.rounds

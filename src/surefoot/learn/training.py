@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import __version__, checks
-from surefoot.learn.keep import Kept, KeepError, parted
+from surefoot.learn.keep import KeepError, Kept, parted
 from surefoot.learn.score import reference, score
-from surefoot.learn.selection import select
+from surefoot.learn.selection import select, turn
 from surefoot.perceptron import Perceptron
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Record(NamedTuple):
         seed: Its seed.
         done: Rounds done.
         of: How many there will be.
-        curve: What each round came to: `reward`, `rewards` of each task, `episodes`, `diverged`, `deviation`, `moved`,
-            `explained`; and after those at which the policy was measured, `check`.
+        curve: What each round came to, as `surefoot.learn.ppo.Found` names it, with the `slots` of each task in it; and after
+            those at which the policy was measured, `check`, as `surefoot.learn.score.Score` does.
         best: Of the best check so far, `round` and `score`; empty before the first.
         seconds: What it took, in all.
         transitions: Decisions that were learned from, in all.
@@ -154,14 +154,16 @@ class _Course:
     def advance(self) -> None:
         """One round, and a check if one is due."""
         kept, began = self.kept, perf_counter()
-        found = self.agent.learn(list(zip(self.tasks, kept.slots, strict=True)), kept.rounds)
+        slots = turn(kept.slots, self.settings.together, self.seed, kept.rounds)
+        dealt = [(task, count) for task, count in zip(self.tasks, slots, strict=True) if count]
+        found = self.agent.learn(dealt, kept.rounds)
         kept.rounds += 1
-        line: dict[str, Any] = {"round": kept.rounds, "slots": list(kept.slots), **found._asdict()}
+        line: dict[str, Any] = {"round": kept.rounds, "slots": slots, **found._asdict()}
         kept.arrays = {name: array for name, array in kept.arrays.items() if name.startswith("best.")} | self.agent.arrays
         if self.settings.is_check(kept.rounds):
             line["check"] = self._check()
         kept.curve.append(line)
-        kept.transitions += self.agent.transitions
+        kept.transitions += found.transitions
         kept.seconds = round(kept.seconds + perf_counter() - began, 3)
 
     def _check(self) -> dict[str, Any]:
