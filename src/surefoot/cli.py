@@ -13,6 +13,7 @@ import typer
 
 from surefoot import __version__, catalogue, lineup, tables
 from surefoot.course.command import learn
+from surefoot.judge.command import judge
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
@@ -159,6 +160,7 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 app.command()(verify_nmf)
 app.command()(learn)
+app.command()(judge)
 
 
 def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:

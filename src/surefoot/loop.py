@@ -114,6 +114,7 @@ def drive(
     *,
     evaluate: Callable[[int, Any], None] | None = None,
     evaluate_at: frozenset[int] = frozenset(),
+    measure: Callable[[Any], Any] | None = None,
 ) -> Iterator[Row]:
     """Train a fleet under several policies, one row per step.
 
@@ -125,10 +126,12 @@ def drive(
         bases: The base rate of every run.
         seeds: The seed of every run.
         steps: The budget, 1 or more.
-        evaluate: Called with the number of steps made and the held-out losses.
+        evaluate: Called with the number of steps made and what is measured of the runs then.
         evaluate_at: After which numbers of steps it is called.
+        measure: What is measured, from the fleet's runs to an array whose last dimension is that of the runs; their held-out
+            losses if None.
     """
-    runs, xp = together.init(seeds), np
+    runs, xp, measure = together.init(seeds), np, measure or together.held_out
     drivers: list[Any] = []
     ends = [sum(count for _, count in crews[: place + 1]) for place in range(len(crews))]
     spans = [slice(end - count, end) for end, (_, count) in zip(ends, crews, strict=True)]
@@ -156,7 +159,7 @@ def drive(
                 [scale + xp.zeros_like(part["loss"]) for scale, part in zip(scales, parts, strict=True)]
             )
         if evaluate is not None and step + 1 in evaluate_at:
-            evaluate(step + 1, xp.where(is_left, together.held_out(runs), nan))
+            evaluate(step + 1, xp.where(is_left, measure(runs), nan))
 
 
 class _Each:

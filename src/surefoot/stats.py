@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, isfinite
-from typing import TYPE_CHECKING
+from math import exp, inf, isfinite, lgamma, log
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from surefoot.runs import Run
 
 LAST_EVALUATIONS = 3
 TARGET_MARGIN = 1.02
+SAME = 0.01
+"""A difference of less than this fraction is none."""
+_SMALLEST = 1e-30
+_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,101 @@ class Cell:
     target: float
     runs: Mapping[str, Sequence[Run]]
     summaries: Sequence[Summary]
+
+
+class Ratio(NamedTuple):
+    """What becomes of losses over others, pair by pair.
+
+    Attributes:
+        mean: Geometric mean; below 1 is better.
+        low, high: Its 95% interval, by a bootstrap over pairs.
+        median: The median of the pairs.
+        wins: In how many of them the loss is below the other.
+        ties: In how many it is the same.
+        count: How many there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    median: float
+    wins: int
+    ties: int
+    count: int
+
+    @property
+    def verdict(self) -> str:
+        """`"better"`, `"worse"`, `"equal"`, which is within 1%, or `"open"`."""
+        if max(self.high - 1.0, 1.0 - self.low) < SAME:
+            return "equal"
+        return "better" if self.high < 1.0 else "worse" if self.low > 1.0 else "open"
+
+    @property
+    def win_rate(self) -> tuple[float, float, float]:
+        """The share of wins among the pairs that are no ties, and its 95% interval; NaN and all of 0 to 1 without any."""
+        decided = self.count - self.ties
+        return (self.wins / decided if decided else float("nan"), *clopper_pearson(self.wins, decided))
+
+
+def ratio(losses: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray, *, seed: int = 0) -> Ratio:
+    """Compare losses with others of the same seeds, or of the same problems.
+
+    >>> found = ratio([1.0, 2.0, 4.0], [2.0, 4.0, 8.0])
+    >>> round(found.mean, 6), found.wins, found.verdict
+    (0.5, 3, 'better')
+
+    Args:
+        losses: One or more, finite and 0 or more.
+        others: As many.
+        seed: Of the bootstrap.
+    """
+    pairs = np.log(np.maximum(losses, _SMALLEST)) - np.log(np.maximum(others, _SMALLEST))
+    low, high = bootstrap(pairs, seed=seed)
+    wins, ties = int(np.sum(pairs < 0.0)), int(np.sum(pairs == 0.0))
+    return Ratio(exp(pairs.mean()), exp(low), exp(high), exp(np.median(pairs)), wins, ties, len(pairs))
+
+
+def bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of the mean of values, from 10,000 samples drawn from them."""
+    random, count = np.random.default_rng(seed), len(values)
+    means = [values[random.integers(0, count, (100, count))].mean(axis=1) for _ in range(_DRAWS // 100)]
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def clopper_pearson(hits: int, count: int) -> tuple[float, float]:
+    """The exact 95% interval of a probability.
+
+    >>> low, high = clopper_pearson(0, 10_000)
+    >>> low, round(high, 6)
+    (0.0, 0.000369)
+
+    Args:
+        hits: How often it happened.
+        count: Out of how many times; with 0 the interval is all from 0 to 1.
+
+    Reference: Clopper and Pearson, 1934, Biometrika 26(4), 404-413.
+    """
+    low = 0.0 if hits == 0 else _bisected(lambda p: _at_most(hits - 1, count, p) - 0.975)
+    high = 1.0 if hits == count else _bisected(lambda p: _at_most(hits, count, p) - 0.025)
+    return low, high
+
+
+def _at_most(hits: int, count: int, probability: float) -> float:
+    """The probability of at most so many hits."""
+    numbers = range(hits + 1)
+    ways = [lgamma(count + 1) - lgamma(number + 1) - lgamma(count - number + 1) for number in numbers]
+    yes, no = log(probability), log(1.0 - probability)
+    return float(sum(exp(way + number * yes + (count - number) * no) for number, way in zip(numbers, ways, strict=True)))
+
+
+def _bisected(falling: Callable[[float], float]) -> float:
+    """Where a function that falls from 0 to 1 crosses 0."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if falling(middle) > 0.0 else (low, middle)
+    return 0.5 * (low + high)
 
 
 def final_loss(run: Run) -> float:

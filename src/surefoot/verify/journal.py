@@ -52,7 +52,7 @@ class Journal:
             raise JournalError(f"the folder of {self.path} does not exist; make it first")
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._lock()
+            lock(self._file, self.path)
             self.lines = read(self.path)
             self._cut()
         except BaseException:
@@ -74,17 +74,23 @@ class Journal:
         os.fsync(self._file)
         self.lines += added
 
-    def _lock(self) -> None:
-        if flock is not None:
-            try:
-                flock(self._file, LOCK_EX | LOCK_NB)
-            except BlockingIOError as error:
-                raise JournalError(f"another process is writing to {self.path}; wait for it, or name another file") from error
-
     def _cut(self) -> None:
         """Cut off what the last process left of a line."""
         whole = self.path.read_bytes()
         os.ftruncate(self._file, whole.rfind(b"\n") + 1)
+
+
+def lock(file: int, path: Path) -> None:
+    """Keep a file that is open for writing to this process, until it is closed.
+
+    Raises:
+        JournalError: Another process has it.
+    """
+    if flock is not None:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(f"another process is writing to {path}; wait for it, or name another file") from error
 
 
 def read(path: str | Path) -> list[Line]:

@@ -1,0 +1,1 @@
+"""What a policy is worth on problems that it has never seen: `surefoot judge`."""

@@ -1,0 +1,96 @@
+"""`surefoot judge`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surefoot import __version__
+from surefoot.terminal import STOPPED, JsonOption, err, failing, out, progress, refusing, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from surefoot.judge.blocks import Block
+    from surefoot.judge.entrants import Candidate
+    from surefoot.judge.study import Outcome
+
+
+def judge(
+    policy: Annotated[
+        list[str] | None, typer.Argument(help="Who is judged: learned policies by name or file, or any that can be compared.")
+    ] = None,
+    *,
+    on: Annotated[str, typer.Option("--on", help="Problems to judge on: nmf or networks.")] = "nmf",
+    quick: Annotated[bool, typer.Option("--quick", help="Few and small problems: a look that claims nothing.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the rows and the page; else surefoot-judge-NMF and the like.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Train nothing: judge and draw what --out holds.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what policies are worth on problems never seen, against rivals that know as much and searches that try more.
+
+    Everything is kept: the same command goes on where it was stopped, and another policy meets the same rivals' runs.
+
+    Example: surefoot judge nmf --on nmf --quick
+    """
+    from surefoot.judge import folder as folders
+    from surefoot.judge.entrants import candidate
+
+    with refusing():
+        if not (policy or redraw):
+            raise ValueError("name at least one policy to judge, such as greedy or the file of a learned one")
+        if redraw and (folder is None or not folder.is_dir()):
+            raise ValueError(f"there is no folder {folder or ''}; name one that `surefoot judge` made with --out")
+        folders.checks.one_of("on", on, folders.KINDS)
+        judged = [candidate(entry) for entry in policy or []]
+    place = folder or Path(f"surefoot-judge-{on}{'-quick' if quick else ''}")
+    with failing():
+        if redraw:
+            found, who = folders.read(place)
+        else:
+            found, who = _carry_out(place, on, judged, quick=quick, workers=workers or os.cpu_count() or 1)
+        _present(place, found, who, as_json=as_json)
+
+
+def _carry_out(
+    place: Path, on: str, judged: Sequence[Candidate], *, quick: bool, workers: int
+) -> tuple[list[Outcome], list[Candidate]]:
+    from surefoot.judge.folder import carry_out
+
+    with progress() as bar:
+        task = bar.add_task("Judging", total=None)
+
+        def tell(block: Block, rows: int) -> None:
+            line = f"{block.arena.name}, {block.label}, {block.limits}: {len(block.keys)} runs, {rows} in all"
+            bar.update(task, description=line)
+            if not err.is_terminal:
+                say(line)
+
+        try:
+            return carry_out(place, on, judged, quick=quick, workers=workers, tell=tell)
+        except KeyboardInterrupt:
+            bar.stop()
+            say(f"Stopped. Finished runs are kept in {place}; the same command goes on from there.")
+            raise typer.Exit(STOPPED) from None
+
+
+def _present(place: Path, found: Sequence[Outcome], who: Sequence[Candidate], *, as_json: bool) -> None:
+    from surefoot.judge import page as pages
+
+    page = pages.write(place / "page.html", found, who, command=shlex.join(["surefoot", *sys.argv[1:]]))
+    labels = [each.label for each in who]
+    if as_json:
+        said = {"version": __version__, **pages.as_json(found, labels), "page": str(page)}
+        typer.echo(json.dumps(said, indent=2, allow_nan=False))
+        return
+    out.print(pages.as_table(pages.all_claims(found, labels)))
+    out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
