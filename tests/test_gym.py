@@ -303,14 +303,17 @@ def test_tasks_that_differ_share_the_slots_and_each_goes_its_own_way():
         tasks([Quadratic()], steps=12, budget=False, window=5, first=(), reward="held-out", start=(1.0, 2.0))[0],
     ]
     mixed = TrainingVectorEnv.of_tasks([(every[0], 2), (every[1], 3)], autoreset_mode="SameStep")
-    alone = [TrainingVectorEnv.of_tasks([(task, slots)], autoreset_mode="SameStep") for task, slots in zip(every, (2, 3))]
+    alone = [
+        TrainingVectorEnv.of_tasks([(task, slots)], autoreset_mode="SameStep")
+        for task, slots in zip(every, (2, 3), strict=True)
+    ]
     seeds, actions = [5, 6, 7, 8, 9], choices(8, 5)
     together = [mixed.reset(seed=seeds)[0], *(mixed.step(action)[:4] for action in actions)]
-    for envs, own in zip(alone, (slice(0, 2), slice(2, 5))):
+    for envs, own in zip(alone, (slice(0, 2), slice(2, 5)), strict=True):
         apart = [envs.reset(seed=seeds[own])[0], *(envs.step(action[own])[:4] for action in actions)]
         np.testing.assert_array_equal(together[0][own], apart[0])
-        for one, other in zip(together[1:], apart[1:]):
-            for part, same in zip(one, other):
+        for one, other in zip(together[1:], apart[1:], strict=True):
+            for part, same in zip(one, other, strict=True):
                 np.testing.assert_array_equal(part[own], same)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import surefoot
 from quadratic import Quadratic
+from surefoot import Learned, policy_file
 from surefoot.cli import app
 from surefoot.control import Control
+from surefoot.course.processes import LearningError, Order, learn
 from surefoot.episodes import Task
 from surefoot.features import Features
 from surefoot.fleet import fleet
@@ -106,7 +110,9 @@ def test_a_run_that_diverges_counts_as_three():
 
 def same(one, other):
     return all(
-        np.array_equal(a, b) for mine, theirs in zip(one.layers, other.layers, strict=True) for a, b in zip(mine, theirs)
+        np.array_equal(a, b)
+        for mine, theirs in zip(one.layers, other.layers, strict=True)
+        for a, b in zip(mine, theirs, strict=True)
     )
 
 
@@ -133,9 +139,12 @@ def test_a_training_goes_on_as_if_it_had_never_stopped(undisturbed, tmp_path, cu
 
 
 def test_a_training_leaves_the_random_numbers_of_others_alone():
-    before = np.random.get_state()[1].tolist(), random.getstate(), torch.random.get_rng_state().tolist()
+    def numbers():
+        return np.random.get_state()[1].tolist(), random.getstate(), torch.random.get_rng_state().tolist()  # noqa: NPY002
+
+    before = numbers()
     train(small(2), replace(SMALL, rounds=1, checks=1), 0)
-    assert (np.random.get_state()[1].tolist(), random.getstate(), torch.random.get_rng_state().tolist()) == before
+    assert numbers() == before
 
 
 def test_a_folder_with_another_training_is_refused(tmp_path):
@@ -242,11 +251,6 @@ def command(file, *words):
     return ["--on", f"{file}:one", "--seeds", "2", "--out", str(file.parent), "--name", "mine", *words]
 
 
-def start(file, rounds):
-    words = [sys.executable, "-m", "surefoot", "learn", *command(file, "--rounds", str(rounds))]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"})
-
-
 def wait_for(file, rounds):
     """Until both seeds have done so many rounds."""
     end = time.monotonic() + 100
@@ -259,32 +263,47 @@ def wait_for(file, rounds):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
-def test_killed_and_stopped_and_taken_up_again_the_policy_is_the_same(file):
-    rounds = 16
-    killed = start(file, rounds)
-    wait_for(file, 1)
-    killed.kill()
-    killed.communicate()
-    stopped = start(file, rounds)
-    wait_for(file, 2)
-    stopped.send_signal(signal.SIGINT)
-    said = stopped.communicate()[1]
-    assert stopped.returncode == 130, said
-    assert "Finishing the rounds that are under way" in said
-    assert "the same command goes on from there" in said
+def test_killed_and_taken_up_again_the_policy_is_the_same(file):
+    rounds = 12
+    words = [sys.executable, "-m", "surefoot", "learn", *command(file, "--rounds", str(rounds))]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as killed:
+        wait_for(file, 1)
+        killed.send_signal(signal.SIGKILL)
     done = learned(*command(file, "--rounds", rounds))
     assert done.exit_code == 0, done.stderr
     assert "There are rounds in" in told(done)
 
-    from surefoot.policy_file import read
-
     about = lesson(f"{file}:one")
     alone = [train(about, replace(about.usual, rounds=rounds), seed) for seed in (0, 1)]
     best = min(alone, key=lambda training: training.record.best["score"])
-    policy, card = read(file.parent / "mine.json")
+    policy, card = policy_file.read(file.parent / "mine.json")
     assert same(policy, best.policy)
     assert card.training["seed"] == best.record.seed
     assert [each["score"] for each in card.training["seeds"]] == [training.record.best["score"] for training in alone]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+def test_ctrl_c_lets_the_rounds_under_way_be_finished(file):
+    order = Order(f"{file}:one", None, Settings(rounds=1000, hidden=(4,)), file.parent)
+    said, done = [], []
+
+    def carried_out():
+        for record in learn(order, [0], on_interrupt=lambda: said.append("stopping")):
+            done.append(record.done)
+            if len(done) == 1:
+                Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        carried_out()
+    assert said == ["stopping"]
+    assert done[-1] < 1000
+    assert json.loads((order.place(0) / CARD).read_text())["rounds"] == done[-1]
+
+
+def test_what_goes_wrong_in_a_training_is_told_in_a_sentence(file):
+    (file.parent / "seed-0").write_text("no folder")
+    with pytest.raises(LearningError, match="^seed 0: .*File exists"):
+        list(learn(Order(f"{file}:one", None, SMALL, file.parent), [0]))
 
 
 def test_the_command_leaves_a_policy_a_picture_and_a_page(file):
@@ -295,10 +314,8 @@ def test_the_command_leaves_a_policy_a_picture_and_a_page(file):
     kinds = {path.suffix for path in file.parent.iterdir() if path.stem == "mine" and path.is_file()}
     assert kinds == {".safetensors", ".json", ".svg", ".html"}
 
-    from surefoot import Learned, train as run
-
     policy = Learned(str(file.parent / "mine.json"), steps=23)
-    rows = list(run(lesson(f"{file}:tiny").tasks[0][0].fleet.problem, policy, steps=23))
+    rows = list(surefoot.train(lesson(f"{file}:tiny").tasks[0][0].fleet.problem, policy, steps=23))
     assert len(rows) == 23
 
     other = learned(*command(file, "--rounds", "2"))
