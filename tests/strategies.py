@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from math import inf
+from pathlib import Path
+
 from hypothesis import strategies as st
 
+import policy_files
 from surefoot import (
     Clip,
     Constant,
@@ -14,6 +19,7 @@ from surefoot import (
     Greedy,
     Hypergradient,
     InverseTime,
+    Learned,
     Linear,
     OneCycle,
     Plateau,
@@ -88,6 +94,12 @@ hypergradient = st.builds(
     max_scale=st.floats(1.0, 20.0),
 )
 driven = st.one_of(greedy(), plateau())
+
+_folder = tempfile.TemporaryDirectory()
+LEARNED = [
+    policy_files.made(Path(_folder.name), f"alarm-{alarm:g}", alarm=alarm, seed=seed) for seed, alarm in enumerate([inf, 4.0])
+]
+learned = st.builds(Learned, st.sampled_from(LEARNED), steps=st.none() | lengths)
 policies = st.recursive(
     timed | driven,
     lambda inner: st.one_of(
@@ -98,6 +110,8 @@ policies = st.recursive(
     ),
     max_leaves=3,
 )
+
+every = policies | learned
 
 # Sums of these are exact in any order, so that no arithmetic can round its way to another decision.
 dyadic = st.integers(-512, 512).map(lambda n: n / 64)

@@ -316,7 +316,7 @@ def test_episodes_wait_for_nobody():
     ("wrong", "message"),
     [
         ({"start": (0.0, 1.0)}, "start must be above 0"),
-        ({"start": (2.0, 1.0)}, "the second number must not be below the first"),
+        ({"start": (2.0, 1.0)}, "no number must be below the one before"),
         ({"reward": "loss"}, "reward must be one of"),
         ({"steps": 0}, "steps must be a whole number, 1 or more"),
         ({"worst": 0.5}, "worst must be finite and 1 or more"),
@@ -429,3 +429,17 @@ def test_features_of_the_default_environment_are_documented():
 
     for name in Features(tier="gradient", bound=True).names:
         assert f"`{name}`" in NMFEnv.__doc__
+
+
+def test_of_several_ranges_of_starting_rates_each_is_as_likely():
+    (task,) = tasks([Quadratic()], start=(0.001, 1.0, 10.0))
+    multiples = np.array([task.rate(seed) for seed in range(400)]) / task.fleet.base
+    assert 0.4 < np.mean(multiples > 1.0) < 0.6
+    assert 0.001 <= multiples.min() < 0.01
+    assert 5.0 < multiples.max() <= 10.0
+
+
+@pytest.mark.parametrize("start", [(0.1,), (0.1, 1.0, 0.5), (0.0, 1.0)])
+def test_starting_rates_that_are_no_range_are_refused(start):
+    with pytest.raises(ValueError, match="start must be"):
+        tasks([Quadratic()], start=start)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from strategies import driven, finite_losses, greedy, hypergradient, losses, plateau, policies, timed
+from strategies import driven, every, finite_losses, greedy, hypergradient, losses, plateau, timed
 from surefoot import Greedy, Plateau, Policy, schedule
 from surefoot.runner import runner
 from surefoot.spec import from_dict, to_dict
@@ -20,7 +20,7 @@ def scales(policy, values):
     return [state.scale for state in schedule(policy, values)]
 
 
-@given(policies, losses)
+@given(every, losses)
 def test_a_scale_is_a_finite_number_of_zero_or_more(policy, values):
     assert all(math.isfinite(scale) and scale >= 0.0 for scale in scales(policy, values))
 
@@ -46,17 +46,17 @@ def test_a_policy_driven_by_the_loss_moves_by_one_factor_at_most(policy, values)
         assert policy.factor * (1 - 1e-12) <= after / before <= (1 + 1e-12) / policy.factor
 
 
-@given(policies, losses, st.integers(-8, 8))
+@given(every, losses, st.integers(-8, 8))
 def test_no_policy_cares_about_the_units_of_the_loss(policy, values, power):
     assert scales(policy, values) == scales(policy, [value * 2.0**power for value in values])
 
 
-@given(policies, losses)
+@given(every, losses)
 def test_the_first_scale_is_that_of_the_first_state(policy, values):
     assert scales(policy, values)[0] == policy.init().scale
 
 
-@given(policies, losses, st.data())
+@given(every, losses, st.data())
 def test_resuming_at_any_cut_equals_never_stopping(policy, values, data):
     cut = data.draw(st.integers(0, len(values)))
     first, whole = runner(policy), runner(policy)
@@ -81,7 +81,7 @@ def test_resuming_is_exact_to_the_last_bit_for_any_losses(policy, values, data):
     assert second.state == whole.state
 
 
-@given(policies, losses)
+@given(every, losses)
 def test_the_fast_runner_equals_the_fold(policy, values):
     fast, path = runner(policy), []
     for value in values:
@@ -95,7 +95,7 @@ def test_the_fast_runner_equals_the_fold(policy, values):
     assert repr(path) == repr(expected)
 
 
-@given(policies, losses)
+@given(every, losses)
 def test_no_state_is_changed_in_place(policy, values):
     states = list(schedule(policy, values))
     before = repr(states)
@@ -130,14 +130,14 @@ def test_max_mode_is_min_mode_upside_down(policy, values):
     assert scales(policy, values) == scales(mirrored, [-value for value in values])
 
 
-@given(policies | hypergradient)
+@given(every | hypergradient)
 def test_a_policy_pickles_copies_and_round_trips_through_json(policy):
     assert pickle.loads(pickle.dumps(policy)) == policy  # noqa: S301 - our own
     assert copy.deepcopy(policy) == policy
     assert from_dict(json.loads(json.dumps(to_dict(policy)))) == policy
 
 
-@given(policies | hypergradient)
+@given(every | hypergradient)
 def test_a_policy_is_hashable_and_can_be_typed_back_in(policy):
     import surefoot
 
@@ -145,7 +145,7 @@ def test_a_policy_is_hashable_and_can_be_typed_back_in(policy):
     assert eval(repr(policy), vars(surefoot)) == policy  # noqa: S307 - our own
 
 
-@given(policies | hypergradient)
+@given(every | hypergradient)
 def test_every_policy_keeps_the_protocol(policy):
     assert isinstance(policy, Policy)
 

@@ -21,6 +21,7 @@ from surefoot import (
     WarmupStableDecay,
     schedule,
 )
+from surefoot.control import Control
 
 STEPS = 40
 PAIRS = {
@@ -83,6 +84,35 @@ def test_inverse_time_covers_any_distance_while_its_squares_stay_finite(power):
 @pytest.mark.parametrize("rule", [Linear(steps=5), Cosine(steps=5), Polynomial(steps=5), OneCycle(steps=5, end=0.0)])
 def test_a_rule_stays_at_its_end(rule):
     assert rule.at(5) == rule.at(6) == rule.at(10**9) == 0.0
+
+
+BUDGETED = [
+    Linear(steps=40),
+    Cosine(steps=40),
+    Polynomial(steps=40, power=2.0),
+    OneCycle(steps=40),
+    WarmupStableDecay(steps=40),
+]
+
+
+@pytest.mark.parametrize("rule", BUDGETED, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("array", [float, np.float64, np.array, torch.tensor], ids=["float", "float64", "numpy", "torch"])
+def test_a_budget_can_be_counted_in_something_else(rule, array):
+    counted = told = rule.init()
+    for done in (0.25, 0.5, 0.75, 1.0, 1.5):
+        counted = rule.update(counted, 1.0)
+        told = rule.update(told, 1.0, progress=array(done))
+        assert float(told.scale) == pytest.approx(rule.at(round(40 * done)), rel=1e-6)
+    for nothing in (-1.0, math.nan):
+        assert float(rule.update(told, 1.0, progress=array(nothing)).scale) == pytest.approx(rule.at(6), rel=1e-6)
+    assert rule.update(counted, 1.0).scale == rule.at(6)
+
+
+def test_a_control_hands_on_the_progress_that_it_is_told_and_not_its_own():
+    control = Control(schedule=Linear(steps=10), steps=100)
+    state = control.update(control.init(), 1.0)
+    assert state.scale == 0.9
+    assert control.update(state, 1.0, progress=0.5).scale == 0.5
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue, lineup, tables
+from surefoot.course.command import learn
 from surefoot.judge.command import judge
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
@@ -158,6 +159,7 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 
 app.command()(verify_nmf)
+app.command()(learn)
 app.command()(judge)
 
 

@@ -38,8 +38,9 @@ class Task:
         fleet: What is trained; an episode's seed makes the run, matrix or network.
         control: What is seen and what an action does.
         steps: Length of an episode in optimizer steps, 1 or more.
-        start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm.
-            Both are above 0.
+        start: Between which multiples of the fleet's base rate an episode's own is drawn, evenly in its logarithm; all are
+            above 0 and none below the one before. Of three or more, every neighbouring two are as likely: with
+            `(0.001, 1.0, 10.0)` half of all episodes start too high.
         reward: What the natural logarithm of is to fall. `"training"`: the mean training loss of a window, from one to the
             next. `"held-out"`: the held-out loss, evaluated after every window. Both are cut at 3 on both sides. `"final"`: the
             held-out loss from the first step to the last, uncut, paid at the end.
@@ -49,25 +50,28 @@ class Task:
     fleet: Fleet[Any]
     control: Control
     steps: int
-    start: tuple[float, float] = (0.01, 10.0)
+    start: tuple[float, ...] = (0.01, 10.0)
     reward: str = "training"
     worst: float = 100.0
 
     def __post_init__(self) -> None:
         checks.whole("steps", self.steps, low=1)
-        low, high = self.start
-        checks.number("start", low, low=0.0)
-        checks.number("start", high, low=low, advice="the second number must not be below the first")
-        if not low > 0.0:
+        object.__setattr__(self, "start", tuple(self.start))
+        if len(self.start) < 2:  # noqa: PLR2004 - the two ends of a range
+            raise ValueError(f"start must be two numbers or more, got {self.start} (for a single rate, give it twice)")
+        for low, high in zip((0.0, *self.start), self.start, strict=False):
+            checks.number("start", high, low=low, advice="no number must be below the one before")
+        if not self.start[0] > 0.0:
             raise ValueError(f"start must be above 0, got {self.start} (a rate of 0 stays 0, whatever it is multiplied by)")
         checks.one_of("reward", self.reward, REWARDS)
         checks.number("worst", self.worst, low=1.0)
 
     def rate(self, seed: int) -> float:
         """The rate that the episode of this seed starts from."""
-        low, high = self.start
         # Another stream than those of the run.
-        return self.fleet.base * low * float((high / low) ** np.random.default_rng((seed, 5)).random())
+        whole, part = divmod(np.random.default_rng((seed, 5)).random() * (len(self.start) - 1), 1.0)
+        low, high = self.start[int(whole) : int(whole) + 2]
+        return self.fleet.base * low * float((high / low) ** part)
 
 
 class Outcome(NamedTuple):
@@ -118,7 +122,7 @@ class Episodes:
             self.state = choose(where, lambda: self._fresh, self.state)
         self.rate[list(places)] = [task.rate(seed) for seed in seeds]
         self._first[where] = 0.0
-        self._level[where] = 0.0 if task.reward == "training" else self._held_out()[where]
+        self._level[where] = 0.0 if task.reward == "training" else self.held_out()[where]
 
     def view(self) -> NDArray[np.float64]:
         """What each episode has to decide by; shape (episodes, features)."""
@@ -146,6 +150,10 @@ class Episodes:
         is_over = awake & (state.step >= task.steps)
         return self._judge(loss, awake, is_over, has_diverged)
 
+    def held_out(self) -> NDArray[np.float64]:
+        """The natural logarithm of each run's held-out loss, NaN where its loss was not finite; nothing changes by it."""
+        return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
+
     def _step(self, awake: NDArray[np.bool]) -> Mapping[str, NDArray[np.float64]]:
         """One optimizer step of those episodes."""
         rates = np.minimum(self.rate * self.state.scale, _LARGEST_RATE)
@@ -166,16 +174,13 @@ class Episodes:
             level = _logarithm(loss / np.where(self._first > 0.0, self._first, 1.0))
         else:
             due &= is_over | (self.task.reward == "held-out")
-            level = self._held_out() if due.any() else self._level
+            level = self.held_out() if due.any() else self._level
         fall = np.where(due, self._level - level, 0.0)
         has_diverged = has_diverged | ~(abs(fall) < inf)
         self._level = np.where(due, level, self._level)
         limit = inf if self.task.reward == "final" else LIMIT
         reward = np.where(has_diverged, -LIMIT, np.clip(fall, -limit, limit))
         return Outcome(reward, is_over & ~has_diverged, has_diverged, loss)
-
-    def _held_out(self) -> NDArray[np.float64]:
-        return _logarithm(_on_host(self.task.fleet.held_out(self._runs)))
 
 
 def _itself(state: ControlState) -> ControlState:

@@ -59,6 +59,11 @@ class Learned:
         """What the policy's file says of it."""
         return _file(self.name)[1]
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What has to be measured of every step beside its loss, by the names that `update` takes it by."""
+        return self._parts()[0].features.signals
+
     def init(self) -> ControlState:
         """The state before any loss; the network has already decided on the first scale."""
         control, network = self._parts()
@@ -77,7 +82,7 @@ class Learned:
             ValueError: A signal that the policy was made to see is missing.
         """
         control, network = self._parts()
-        needed = control.features.signals + ("progress",) * self.timed
+        needed = self.signals + ("progress",) * self.timed
         if needed and not signals.keys() >= set(needed):
             raise ValueError(_missing(self, needed, signals))
         state = control.update(state, loss, **signals)

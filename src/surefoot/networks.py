@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 from torch.nn.functional import cross_entropy
 
 from surefoot import checks, data
+from surefoot.alignment import Alignment
 from surefoot.batches import Batches
 from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.recipes import RECIPES, pick
@@ -45,6 +46,7 @@ class Training:
     model: nn.Module
     optimizer: optim.Optimizer
     batches: Batches
+    measured: Alignment | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Network:
         data: Returns the same examples at every step; a function of a module, so that problems can be sent to other processes.
         model: Returns a new model that draws no random numbers once it is made.
         revision: Goes up whenever earlier runs can no longer be compared with new ones.
+        gradients: Whether each step is measured as well as its loss, alone and in a fleet: `surefoot.torch.Alignment` says how.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Network:
     data: Callable[[], Split] = field(repr=False)
     model: Callable[[], nn.Module] = field(repr=False)
     revision: int = 1
+    gradients: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
@@ -86,10 +90,14 @@ class Network:
             torch.default_generator.manual_seed(seed)  # Not torch.manual_seed: it would seed the devices, too.
             model = self.model()
         optimizer = OPTIMIZERS[self.optimizer](model.parameters(), lr=self.base)
-        return Training(model, optimizer, Batches(len(self.data().train_x), self.batch_size, seed))
+        batches = Batches(len(self.data().train_x), self.batch_size, seed)
+        return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None)
 
     def step(self, run: Training, rate: float) -> tuple[Training, Mapping[str, float]]:
-        """One optimizer step at learning rate `rate`; the loss is the batch's before it, finite or not."""
+        """One optimizer step at learning rate `rate`; the loss is the batch's before it, finite or not.
+
+        With `gradients`, the signals are `alignment` and `relative_step` as well.
+        """
         for group in run.optimizer.param_groups:
             group["lr"] = min(rate, _LARGEST_RATE)
         examples, rows = self.data(), run.batches.draw()
@@ -97,7 +105,8 @@ class Network:
         run.optimizer.zero_grad()
         torch.autograd.backward(loss)
         run.optimizer.step()
-        return run, {"loss": loss.item()}
+        signals = {} if run.measured is None else run.measured.take()
+        return run, {"loss": loss.item(), **{name: float(value) for name, value in signals.items()}}
 
     def held_out(self, run: Training) -> float:
         """The mean cross-entropy of the held-out examples; it leaves the training as it is."""
@@ -118,7 +127,7 @@ class Network:
         """
         from surefoot.stacked import NetworkFleet
 
-        return NetworkFleet(self, **settings)
+        return NetworkFleet(self, **{"gradients": self.gradients, **settings})
 
 
 def network(name: str, optimizer: str = "sgd", **overrides: Any) -> Network:

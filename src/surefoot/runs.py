@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -33,6 +33,9 @@ CREATE TABLE chunk (
     data BLOB NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (run, series, first)
 ) WITHOUT ROWID;
 """
+
+
+_SIGNAL = "signal:"
 
 
 class StoreError(RuntimeError):
@@ -87,6 +90,8 @@ class Run:
         held_out: Held-out loss; shape (evaluations made,).
         status: `"finished"`, or `"diverged"` if a loss was not finite (or beyond float32, the precision that is kept).
         seconds: Wall-clock time of the training.
+        signals: What else was measured of each step, by name, such as `alignment`; each of shape (steps made,). Mostly nothing:
+            it is kept where a policy that sees more than losses shall learn from the run.
     """
 
     trial: Trial
@@ -96,6 +101,7 @@ class Run:
     held_out: NDArray[np.float32]
     status: Literal["finished", "diverged"]
     seconds: float
+    signals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Store:
@@ -170,7 +176,8 @@ class Store:
             values = (run.trial.key, run.trial.to_json(), run.status, run.seconds)
             cursor = self._connection.execute(insert, values)
             if cursor.rowcount:
-                for series, rows in (("steps", steps), ("held_out", held_out)):
+                measured = {f"{_SIGNAL}{name}": np.asarray(values, "<f4")[:, None] for name, values in run.signals.items()}
+                for series, rows in {"steps": steps, "held_out": held_out, **measured}.items():
                     self._add_chunks(int(cursor.lastrowid or 0), series, rows)
 
     def close(self) -> None:
@@ -210,17 +217,23 @@ class Store:
     def _read(self, run: int, trial: str, status: Literal["finished", "diverged"], seconds: float) -> Run:
         steps, held_out = self._read_series(run, "steps"), self._read_series(run, "held_out")
         config = Trial(**json.loads(trial))
-        return Run(config, steps[:, 0], steps[:, 1], held_out[:, 0], held_out[:, 1], status, seconds)
+        return Run(config, *steps.T, *held_out.T, status, seconds, self._read_signals(run))
 
-    def _read_series(self, run: int, series: str) -> NDArray[np.float32]:
+    def _read_signals(self, run: int) -> dict[str, NDArray[np.float32]]:
+        with self._said_plainly():
+            query = "SELECT DISTINCT series FROM chunk WHERE run = ? AND series LIKE ? ORDER BY series"
+            found = self._connection.execute(query, (run, f"{_SIGNAL}%")).fetchall()
+        return {series.removeprefix(_SIGNAL): self._read_series(run, series, 1)[:, 0] for (series,) in found}
+
+    def _read_series(self, run: int, series: str, columns: int = 2) -> NDArray[np.float32]:
         with self._said_plainly():
             query = "SELECT first, count, data, crc32 FROM chunk WHERE run = ? AND series = ? ORDER BY first"
             chunks = self._connection.execute(query, (run, series)).fetchall()
-        parts, expected = [np.empty((0, 2), np.float32)], 0
+        parts, expected = [np.empty((0, columns), np.float32)], 0
         for first, count, data, checksum in chunks:
-            if first != expected or crc32(data) != checksum or len(data) != 8 * count:
+            if first != expected or crc32(data) != checksum or len(data) != 4 * columns * count:
                 raise StoreError(f"run {run} in {self.path} is damaged: its checksum does not match; name another file")
-            parts.append(np.frombuffer(data, "<f4").reshape(count, 2).astype(np.float32))
+            parts.append(np.frombuffer(data, "<f4").reshape(count, columns).astype(np.float32))
             expected += count
         return np.concatenate(parts)
 

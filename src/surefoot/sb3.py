@@ -9,7 +9,11 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from surefoot.gym import TrainingVectorEnv
+
+_SHOWN = ("rate", "steps", "loss")
 
 
 class FleetVecEnv(VecEnv):
@@ -38,7 +42,7 @@ class FleetVecEnv(VecEnv):
         """Begin an episode in every slot; `seed` may have been called before."""
         seeds = self._seeds
         observations, infos = self.envs.reset(seed=None if seeds[0] is None else list(seeds))
-        self.reset_infos = [self._info(infos, slot) for slot in range(self.num_envs)]
+        self.reset_infos = _one_by_one(infos)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -51,12 +55,11 @@ class FleetVecEnv(VecEnv):
         """One decision in every slot; where an episode ends, the next one begins."""
         observations, rewards, terminated, truncated, infos = self.envs.step(self._waiting)
         ends = terminated | truncated
-        own = [self._info(infos["final_info"] if end else infos, slot) for slot, end in enumerate(ends)]
-        for slot, info in enumerate(own):
-            info["TimeLimit.truncated"] = bool(truncated[slot])
+        own = _one_by_one(infos, truncated)
         for slot in np.flatnonzero(ends).tolist():
+            self.reset_infos[slot] = {name: own[slot][name] for name in _SHOWN}
+            own[slot] |= {name: infos["final_info"][name][slot].item() for name in _SHOWN}
             own[slot]["terminal_observation"] = infos["final_obs"][slot]
-            self.reset_infos[slot] = self._info(infos, slot)
         return observations, rewards.astype(np.float32), ends, own
 
     def close(self) -> None:
@@ -80,6 +83,11 @@ class FleetVecEnv(VecEnv):
         """No slot is wrapped by itself."""
         return [False for _ in self._get_indices(indices)]
 
-    @staticmethod
-    def _info(infos: dict[str, Any], slot: int) -> dict[str, Any]:
-        return {name: infos[name][slot].item() for name in ("rate", "steps", "loss")}
+
+def _one_by_one(infos: dict[str, Any], truncated: NDArray[np.bool] | None = None) -> list[dict[str, Any]]:
+    """The information on every slot by itself: as lists first, since plain numbers are taken out of these faster."""
+    rows = zip(*(infos[name].tolist() for name in _SHOWN), strict=True)
+    if truncated is None:
+        return [dict(zip(_SHOWN, row, strict=True)) for row in rows]
+    names = (*_SHOWN, "TimeLimit.truncated")
+    return [dict(zip(names, (*row, end), strict=True)) for row, end in zip(rows, truncated.tolist(), strict=True)]

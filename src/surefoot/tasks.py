@@ -34,7 +34,7 @@ def tasks(
     cut: float = 2.0,
     alarm: float = inf,
     rescue: float = 4.0,
-    start: tuple[float, float] = (0.01, 10.0),
+    start: tuple[float, ...] = (0.01, 10.0),
     reward: str = "training",
     worst: float = 100.0,
 ) -> list[Task]:
@@ -61,7 +61,7 @@ def tasks(
         cut: The largest divisor of one decision, above 1.
         alarm: The multiple of the usual loss above which the scale is divided by `rescue` at once: see `Control`.
         rescue: That divisor, above 1.
-        start: Between which multiples of a problem's base rate an episode's own is drawn, evenly in its logarithm.
+        start: Between which multiples of a problem's base rate an episode's own is drawn: see `surefoot.episodes.Task`.
         reward: What is to fall, "training", "held-out" or "final": see `surefoot.episodes.Task`.
         worst: The multiple of its first loss from which on a run counts as diverged, above 1.
     """

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from surefoot import budget, checkpoint, checks, spelling
+from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
 
-__all__ = ["GreedyLR", "PolicyLR", "mean_over_ranks"]
+__all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
 
 
 class PolicyLR(LRScheduler):
@@ -52,6 +53,8 @@ class PolicyLR(LRScheduler):
     ...     scheduler.step(loss)
     >>> scheduler.get_last_lr()
     [0.2]
+
+    A policy that sees more than losses gets the signals of an `Alignment`, which then measures every step of the optimizer.
 
     A policy that is made for a budget can be told it here, in steps or in seconds; time in which the run was stopped does not
     count. Without either, it goes by its own settings.
@@ -111,6 +114,7 @@ class PolicyLR(LRScheduler):
         self._observed = 0
         self._may_warn = True
         super().__init__(optimizer, last_epoch)
+        self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
             self._settle(policy.init())
             self._write(self.state.scale)
@@ -146,6 +150,8 @@ class PolicyLR(LRScheduler):
         """
         if self._watch is not None:
             signals = {"progress": self._watch.progress()} | signals
+        if self._measured is not None:
+            signals = self._taken() | signals
         if type(metrics) is not float:
             metrics = self._loss(metrics, signals)
         self.last_epoch += 1
@@ -176,6 +182,8 @@ class PolicyLR(LRScheduler):
         state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
         self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
+        if self._measured is not None and self.last_epoch > 0:
+            self._measured.forget()
         if self._watch is not None:
             self._watch.set(state_dict.get("elapsed", 0.0))
         if self._on_device:
@@ -201,6 +209,13 @@ class PolicyLR(LRScheduler):
                 self._settle(self.state)
                 return metrics
         return float(metrics)
+
+    def _taken(self) -> dict[str, Any]:
+        """What was measured of the last step."""
+        assert self._measured is not None
+        signals = self._measured.take()
+        is_on_device = isinstance(self._runner, DeviceRunner)
+        return {name: value if is_on_device else float(value) for name, value in signals.items()}
 
     def _device(self) -> torch.device | None:
         """The device that all rates are tensors on, if there is one."""

@@ -72,7 +72,7 @@ def _in_one_pool(
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     others = set(multiprocessing.active_children())
     context.set_forkserver_preload(list(preload))
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_settle, initargs=(tuple(preload),))
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=settle, initargs=(tuple(preload),))
     futures: dict[Future[U], T] = {}
     is_interrupted = is_over = False
     try:
@@ -100,7 +100,7 @@ def _in_one_pool(
         raise KeyboardInterrupt
 
 
-def _settle(preload: Sequence[str]) -> None:
+def settle(preload: Sequence[str]) -> None:
     """Make a new worker keep to one thread, leave Ctrl-C to its parent, and end when its parent does."""
     from threadpoolctl import threadpool_limits
 

@@ -19,6 +19,7 @@ from surefoot.tasks import tasks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from surefoot.episodes import Task
     from surefoot.problems import Problem
 
 
@@ -37,6 +38,7 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
 
     Attributes:
         groups: The slots and episodes of each problem.
+        has_diverged: In which slots the last step made the run diverge.
 
     Args:
         num_envs: The number of slots, as many as problems or more.
@@ -57,15 +59,62 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
     ) -> None:
         made = tasks(problems if isinstance(problems, Sequence) else [problems], **settings)
         checks.whole("num_envs", num_envs, low=len(made))
-        self.num_envs, self._mode = num_envs, AutoresetMode(autoreset_mode)
-        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         slots = [np.arange(place, num_envs, len(made)) for place in range(len(made))]
-        self.groups = [_Group(mine, Episodes(task, len(mine))) for mine, task in zip(slots, made, strict=True)]
-        self.single_observation_space, self.single_action_space = box(made[0]), ACTIONS
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._random = [np.random.default_rng() for _ in range(num_envs)]
-        self._is_over = np.ones(num_envs, bool)
+        self._settle([_Group(mine, Episodes(task, len(mine))) for mine, task in zip(slots, made, strict=True)], autoreset_mode)
+
+    @classmethod
+    def of_tasks(
+        cls,
+        dealt: Sequence[tuple[Task, int]],
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> TrainingVectorEnv:
+        """Slots of tasks that are ready, which may differ in everything but in what they show.
+
+        >>> from surefoot.tasks import random_factorisations, tasks
+        >>> short, long = (tasks([random_factorisations()], steps=steps)[0] for steps in (30, 60))
+        >>> envs = TrainingVectorEnv.of_tasks([(short, 2), (long, 3)])
+        >>> [group.slots.tolist() for group in envs.groups]
+        [[0, 1], [2, 3, 4]]
+
+        Args:
+            dealt: Tasks, each with its number of slots, 1 or more: first those of the first task, then those of the second.
+            autoreset_mode: As above.
+
+        Raises:
+            ValueError: There are no tasks, or they do not show the same features.
+        """
+        if not dealt:
+            raise ValueError("dealt must hold one task or more, got none")
+        names = [task.control.features.names for task, _ in dealt]
+        for (task, _), others in zip(dealt, names, strict=True):
+            if others != names[0]:
+                raise ValueError(
+                    f"all tasks must show the same features: {dealt[0][0].fleet.name} shows {', '.join(names[0])}, and "
+                    f"{task.fleet.name} {', '.join(others)} (give them the same tier, and bound to all or none)"
+                )
+        envs = cls.__new__(cls)
+        ends = np.cumsum([count for _, count in dealt]).tolist()
+        envs._settle(  # noqa: SLF001 - its own
+            [
+                _Group(np.arange(end - count, end), Episodes(task, count))
+                for (task, count), end in zip(dealt, ends, strict=True)
+            ],
+            autoreset_mode,
+        )
+        return envs
+
+    def _settle(self, groups: list[_Group], autoreset_mode: AutoresetMode | str) -> None:
+        """The spaces and slots of these groups."""
+        self.groups, self._mode = groups, AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
+        self.num_envs = sum(len(slots) for slots, _ in groups)
+        self.single_observation_space, self.single_action_space = box(groups[0].episodes.task), ACTIONS
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.has_diverged = np.zeros(self.num_envs, bool)
+        self._random: list[Any] = [None] * self.num_envs  # Each slot's generator, once it is needed.
+        self._is_over = np.ones(self.num_envs, bool)
         self._has_begun = False
 
     def reset(
@@ -99,10 +148,12 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
         chosen, awake = as_actions(actions, (self.num_envs, 1)), ~self._is_over
         self._begin(self._is_over)
         rewards, losses, ends = np.zeros(self.num_envs), np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)
+        self.has_diverged = np.zeros(self.num_envs, bool)
         for slots, episodes in self.groups:
             if awake[slots].any():
                 outcome = episodes.advance(chosen[slots], awake[slots])
                 rewards[slots], losses[slots], ends[:, slots] = outcome.reward, outcome.loss, ends_of(episodes.task, outcome)
+                self.has_diverged[slots] = outcome.has_diverged
         self._is_over, infos = ends[0] | ends[1], self._infos(np.ones(self.num_envs, bool), losses)
         if self._mode is AutoresetMode.SAME_STEP and self._is_over.any():
             infos = self._start_again(infos)
@@ -123,8 +174,14 @@ class TrainingVectorEnv(VectorEnv["NDArray[np.float32]", "NDArray[np.float32]", 
         for slots, episodes in self.groups:
             places = np.flatnonzero(where[slots])
             if places.size:
-                episodes.begin(places.tolist(), [int(self._random[slot].integers(SEEDS)) for slot in slots[places]])
+                episodes.begin(places.tolist(), [self._drawn(slot) for slot in slots[places].tolist()])
         self._is_over &= ~where
+
+    def _drawn(self, slot: int) -> int:
+        """The seed of the slot's next episode."""
+        if self._random[slot] is None:
+            self._random[slot] = np.random.default_rng()
+        return int(self._random[slot].integers(SEEDS))
 
     def _start_again(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Put what is last of the episodes that are over aside, and begin others in their place."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CLOSE, CLEARLY, SLIGHTLY, HARDLY = 1.10, 0.90, 0.97, 1.03
 """Within 10%; at least 10% better; at least 3% better; at most 3% worse."""
 
+
 class Claim(NamedTuple):
     """A sentence.
 

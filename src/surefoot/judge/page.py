@@ -202,7 +202,9 @@ def _losses(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
         if ratio.low > 1.0 and ratio.mean > 1.0 + stats.SAME:
             here = " tuned here" if tuned == "here" else ""
             lost.setdefault((label, found.arena.name), []).append(f"{rival}{here} by {ratio.mean - 1:.1%}")
-    lines = [f"<li>{escape(label)} on {escape(where)}: to {escape('; '.join(whom))}.</li>" for (label, where), whom in lost.items()]
+    lines = [
+        f"<li>{escape(label)} on {escape(where)}: to {escape('; '.join(whom))}.</li>" for (label, where), whom in lost.items()
+    ]
     return _section("Where it loses", f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nowhere.</p>")
 
 

@@ -136,4 +136,3 @@ def steps_to(rows: Sequence[Row], target: float, steps: int) -> list[float]:
         hit = next((place for place, loss in enumerate(row.curve, start=1) if loss <= target), None)
         found.append(float("inf") if hit is None or row.has_failed else steps * hit / len(row.curve))
     return found
-

@@ -1,0 +1,210 @@
+"""What policies are learned on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from surefoot import checks
+from surefoot.control import Control
+from surefoot.episodes import Task
+from surefoot.features import TIERS, Features
+from surefoot.fleet import fleet
+from surefoot.learn import own
+from surefoot.learn.settings import Settings
+from surefoot.nmf import Factorisation, Matrices
+from surefoot.spec import to_dict
+from surefoot.timed import Constant, WarmupStableDecay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from surefoot.problems import Problem
+
+NAMES = {
+    "nmf": "nonnegative factorisations of random matrices, rates in units of the stability bound",
+    "networks-loss": "small networks, seen by their losses alone",
+    "networks-gradient": "small networks, seen by their losses and two numbers of every gradient",
+    "networks": "one of the two before, according to --tier",
+}
+"""Lessons by name, and what they are about."""
+
+GUARDS: dict[str, Any] = {"first": (1, 2), "rise": 2.0, "cut": 4.0, "alarm": 8.0, "rescue": 4.0}
+"""What keeps a learned policy from harm, the same in every lesson: see `surefoot.control.Control`."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Tasks to learn on, each with its number of slots.
+
+    Attributes:
+        name: What it is called.
+        tasks: The tasks, one or more, and how many trainings of each run side by side.
+        usual: How a policy is learned on them where nobody says otherwise.
+        source: Of a lesson from a file, the checksum of that file.
+
+    Raises:
+        ValueError: There are no tasks or no slots, or the tasks differ in what one policy has to have in common: what is seen,
+            and what an action or an alarm does.
+    """
+
+    name: str
+    tasks: tuple[tuple[Task, int], ...]
+    usual: Settings = Settings()  # noqa: RUF009 - it is frozen
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError(f"a lesson must have one task or more, {self.name} has none")
+        for task, slots in self.tasks:
+            checks.whole("slots", slots, low=1)
+            if _common(task) != _common(self.tasks[0][0]):
+                raise ValueError(
+                    f"all tasks of a lesson must agree in features, first, rise, cut, alarm and rescue, since one policy has "
+                    f"them: {self.tasks[0][0].fleet.name} has {_common(self.tasks[0][0])}, {task.fleet.name} {_common(task)}"
+                )
+
+    @property
+    def slots(self) -> int:
+        """How many trainings run side by side."""
+        return sum(slots for _, slots in self.tasks)
+
+    @property
+    def decisions(self) -> int:
+        """Decisions of the longest episode that no alarm interrupts."""
+        return max(decisions(task) for task, _ in self.tasks)
+
+    @property
+    def control(self) -> Control:
+        """That of the first task whose budget is known, or else of the first: what a policy says of itself."""
+        every = [task.control for task, _ in self.tasks]
+        return next((control for control in every if control.steps is not None), every[0])
+
+    def described(self) -> list[dict[str, Any]]:
+        """The tasks as plain data, all that a training depends on."""
+        return [_described(task) | {"slots": slots} for task, slots in self.tasks]
+
+
+def decisions(task: Task) -> int:
+    """Decisions of an episode of a task that no alarm interrupts.
+
+    >>> task, slots = lesson("nmf").tasks[0]
+    >>> task.steps, task.control.first, task.control.features.window, decisions(task)
+    (500, (1, 2), 10, 52)
+    """
+    left, made = task.steps, 0
+    for length in task.control.first:
+        if left > 0:
+            left, made = left - length, made + 1
+    return made + max(ceil(left / task.control.features.window), 0)
+
+
+def lesson(on: str, *, tier: str | None = None) -> Lesson:
+    """The lesson of a name, or one made of what a file of yours says.
+
+    Args:
+        on: One of `NAMES`; or `my_problem.py:Problem`, a file and the name of what it defines: a problem, a fleet, a `Task` or
+            a `Lesson`; a list of these; or a class or function that returns them when it is called without arguments.
+        tier: What is seen, "loss" or "gradient"; each lesson's own if None.
+
+    Raises:
+        ValueError: There is no such lesson, file or name, or what is there is no problem.
+    """
+    if tier is not None:
+        checks.one_of("tier", tier, TIERS)
+    if on == "nmf":
+        return nmf(tier or "gradient")
+    if on in ("networks", "networks-loss", "networks-gradient"):
+        _, _, named = on.partition("-")
+        if tier and named and tier != named:
+            raise ValueError(f"{on} is learned from the tier {named!r}, got {tier!r} (leave out --tier, or learn on networks)")
+        return networks(named or tier or "loss")
+    if ":" not in on:
+        raise ValueError(f"no lesson is called {on!r}; choose from {', '.join(NAMES)}, or name a file as my_problem.py:Problem")
+    found, source = own.load(on)
+    if len(found) == 1 and isinstance(found[0], Lesson):
+        return replace(found[0], source=source)
+    return Lesson(on, tuple(dealt for each in found for dealt in _dealt(each, tier or "loss", on)), source=source)
+
+
+def nmf(tier: str = "gradient") -> Lesson:
+    """Random factorisations of several sizes, batches, noises and budgets, from rates over four decades."""
+    sizes: list[tuple[Matrices, dict[str, Any], int]] = [
+        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, 96),
+        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 300, "noise": 0.3}, 32),
+        (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, 32),
+    ]
+    made = [
+        (Factorisation(f"nmf-{at}", draw=draw, eigenvalues="collatz", gradients=tier == "gradient", **rest), slots)
+        for at, (draw, rest, slots) in enumerate(sizes)
+    ]
+    tasks = [
+        (_task(problem, tier, budget=budget, start=(0.002, 20.0)), slots * share // 4)
+        for problem, slots in made
+        for budget, share in ((True, 3), (False, 1))
+    ]
+    return Lesson("nmf", tuple(tasks), Settings(rounds=30))
+
+
+def networks(tier: str = "loss") -> Lesson:
+    """The networks of `surefoot.zoo.training`: each from rates over five decades, some from the high end of them alone.
+
+    For one in three the budget is not known. All of that is dealt out by their place in the list, so that one network shows one
+    of it, and neighbours, which are of a kind, show all.
+    """
+    from surefoot import zoo
+
+    tasks = []
+    for place, problem in enumerate(zoo.training()):
+        start = (1.0, 100.0) if place % 4 == 3 else (1e-3, 10.0)  # noqa: PLR2004 - the last of four
+        tasks.append((_task(problem, tier, budget=place % 3 != 2, start=start), 12))  # noqa: PLR2004 - the last of three
+    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=24, together=8, rollout=50))
+
+
+def _task(problem: Problem[Any], tier: str, *, budget: bool, **settings: Any) -> Task:
+    steps = problem.steps
+    control = Control(
+        Features(tier=tier),
+        schedule=WarmupStableDecay(steps, warmup=0.0) if budget else Constant(),
+        steps=steps if budget else None,
+        **GUARDS,
+    )
+    return Task(_fleet(problem, tier), control, steps, **settings)
+
+
+def _fleet(problem: Any, tier: str) -> Any:
+    """The problem's fleet, which measures what has to be seen if it can."""
+    from surefoot.networks import Network
+
+    return problem.fleet(gradients=True) if tier == "gradient" and isinstance(problem, Network) else fleet(problem)
+
+
+def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
+    """The tasks of what a file of a user's defines."""
+    if isinstance(found, Lesson):
+        return found.tasks
+    if isinstance(found, Task):
+        return [(found, own.SLOTS)]
+    if not own.is_problem(found):
+        raise ValueError(f"{on} must be a problem, a fleet, a Task or a Lesson, a list of these, or a function, got {found!r}")
+    return [(_task(found, tier, budget=budget, start=(1e-3, 10.0)), own.SLOTS // 2) for budget in (True, False)]
+
+
+def _matrices(rows: int, columns: int) -> Matrices:
+    return Matrices(rows=rows, columns=columns, rank=(4, 8), scale=(0.1, 10.0), noise=(0.01, 0.3), density=(0.3, 1.0))
+
+
+def _common(task: Task) -> tuple[Any, ...]:
+    control = task.control
+    return (control.features, control.first, control.rise, control.cut, control.alarm, control.rescue)
+
+
+def _described(task: Task) -> dict[str, Any]:
+    """A task as plain data; where functions lie in memory is no part of what they do."""
+    of_fleet = {name: getattr(task.fleet, name) for name in ("name", "optimizer", "base", "steps", "revision")}
+    said = re.sub(r" at 0x[0-9a-f]+", "", repr(task.fleet))
+    control = repr(replace(task.control, schedule=Constant())) + repr(to_dict(task.control.schedule))
+    rest = {"start": list(task.start), "reward": task.reward, "worst": task.worst, "steps": task.steps}
+    return {"fleet": of_fleet, "is": said, "control": control, **rest}
