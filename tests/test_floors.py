@@ -18,7 +18,7 @@ FLOORS = {
         "batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot ranks alignment models networks "
+        "data texts ratings torch transformers device snapshot rollback ranks alignment models networks "
         "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
