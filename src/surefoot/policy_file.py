@@ -58,7 +58,7 @@ class Card:
     Attributes:
         name: What it is called.
         description: What it is for, in a sentence.
-        window, tier, bound: What it sees: see `surefoot.Features`.
+        window, tier, bound: What it sees: see `surefoot.features.Features`.
         inputs: The names of what it sees, in the network's order.
         layers: Sizes of the network, from the inputs to the one output.
         schedule: What it corrects where the budget is known, as `surefoot.spec.to_dict` writes it, but without `steps`.
