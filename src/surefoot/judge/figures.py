@@ -244,6 +244,7 @@ def _hue(domain: Sequence[str], shown: Sequence[str], *, field: str = "policy", 
         "title": None,
         "values": list(shown),
         "symbolType": "stroke",
+        "symbolOpacity": 1,
         "columns": columns,
         "labelFontSize": 11,
     }

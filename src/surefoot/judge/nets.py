@@ -22,8 +22,8 @@ ANCHORS = {"plain-sgd": 0.1, "sgd": 0.03, "adam": 0.01, "adamw": 0.01, "rmsprop"
 GRID = (-3, 2)
 """Places of that grid, in half decades."""
 _FEW = tuple(Contestant(entry) for entry in ("constant", "cosine", "wsd"))
-_WRONG = tuple(Contestant(entry) for entry in ("constant", "cosine", "wsd", "greedy"))
-_BLIND = tuple(Contestant(entry) for entry in (*SCHEDULES, CLOSED[0]))
+_WRONG = tuple(Contestant(entry) for entry in ("cosine", "wsd"))
+_ALL = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
 _FIRST = 90_000
 """Far from the seeds that anything is learned from."""
 
@@ -36,7 +36,7 @@ def arenas(*, quick: bool = False) -> list[Arena]:
     """
     chosen = judging()
     if quick:
-        chosen = [one for one in chosen if one.problem.name in {"fashion-32", "teacher-rmsprop"}]
+        chosen = [one for one in chosen if one.problem.name in {"modules-24x24", "teacher-rmsprop"}]
     optimizers = {one.problem.optimizer for one in chosen}
     known = {optimizer: _known(optimizer, quick) for optimizer in sorted(optimizers)}
     tuned_on = {optimizer: tuple(arena.name for arena in each) for optimizer, each in known.items()}
@@ -61,7 +61,7 @@ def _known(optimizer: str, quick: bool) -> list[Arena]:
             tuning=_seeds(1000, 2),
             anchor=ANCHORS[optimizer],
             grid=GRID,
-            rivals=_BLIND,
+            rivals=_ALL,
             together=48,
         )
         for one in few
@@ -74,12 +74,12 @@ def _judged(axis: str, problem: Network, tuned_on: tuple[str, ...], quick: bool)
         says=f"{problem.name}, driven by {problem.optimizer}",
         problem=_quickly(problem, quick),
         judging=_seeds(0, 3 if quick else 10),
-        tuning=_seeds(1000, 2 if quick else 3),
+        tuning=_seeds(1000, 2),
         tuned_on=tuned_on,
         searches="tuning",
         anchor=ANCHORS[problem.optimizer],
         grid=GRID,
-        rivals=_BLIND,
+        rivals=_ALL,
         wrong=_WRONG,
         axis=axis,
         together=50,

@@ -136,12 +136,12 @@ def _every(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Iterator[tuple
 def _claims(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
     found = all_claims(outcomes, labels)
     rows = [
-        f"<tr{'' if claim.is_reached else ' class=unmet'}><td>{escape(claim.policy)}</td>"
-        f'<td>{"reached" if claim.is_reached else "missed"}</td><td class="text">{escape(claim.text)}</td></tr>'
+        f"<tr{'' if claim.is_reached else ' class=unmet'}><th scope='row'>{escape(claim.text)}</th>"
+        f"<td>{escape(claim.policy)}</td><td>{'reached' if claim.is_reached else 'missed'}</td></tr>"
         for claim in found
     ]
     reached = sum(claim.is_reached for claim in found)
-    return _section(f"What was to be reached: {reached}/{len(found)}", _rows(["policy", "", "claim"], rows))
+    return _section(f"What was to be reached: {reached}/{len(found)}", _rows(["claim", "policy", ""], rows))
 
 
 def _ratios(outcomes: Sequence[Outcome], labels: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:

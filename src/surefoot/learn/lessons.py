@@ -138,22 +138,18 @@ def nmf(tier: str = "gradient") -> Lesson:
     Rates start anywhere from 1/500 to 40 times half the bound, which clips every step. What counts is the relative loss of the
     matrix itself. Under noise of a fixed size all rows are in the batch.
     """
-    made = [
-        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, 64),
-        (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, 32),
-        (_matrices(40, 80), {"rank": 4, "batch_size": 8, "steps": 300}, 32),
-        *((_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": noise}, 16) for noise in (0.05, 0.2, 0.7, 2.0)),
-    ]
-    problems = [
-        (Factorisation(f"nmf-{at}", draw=draw, eigenvalues="collatz", gradients=tier == "gradient", measure="matrix", **rest), slots)
-        for at, (draw, rest, slots) in enumerate(made)
+    made: list[tuple[Matrices, dict[str, Any], bool]] = [
+        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, True),
+        (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, False),
+        (_matrices(40, 80), {"rank": 4, "batch_size": 8, "steps": 300}, True),
+        (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 0.15}, True),
+        (_matrices(50, 60), {"rank": 5, "batch_size": None, "steps": 200, "noise": 1.0}, True),
     ]
     tasks = [
-        (_task(problem, tier, budget=budget, start=(0.002, 40.0), bound=BOUND), max(slots * share // 4, 1))
-        for problem, slots in problems
-        for budget, share in ((True, 3), (False, 1))
+        (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(0.002, 40.0), bound=BOUND), 64)
+        for number, (draw, rest, budget) in enumerate(made)
     ]
-    return Lesson("nmf", tuple(tasks), Settings(rounds=40, rollout=32, discount=0.98))
+    return Lesson("nmf", tuple(tasks), Settings(rounds=24, rollout=32, discount=0.98))
 
 
 def networks(tier: str = "loss") -> Lesson:
@@ -165,10 +161,16 @@ def networks(tier: str = "loss") -> Lesson:
     from surefoot import zoo
 
     tasks = [
-        (_task(problem, tier, budget=place % 3 != 0, start=(1e-3, 1.0, 30.0)), 16)
+        (_task(problem, tier, budget=place % 3 != 0, start=(1e-3, 1.0, 30.0)), 32)
         for place, problem in enumerate(zoo.training())
     ]
-    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=12, together=16, rollout=50, discount=0.97))
+    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=12, together=10, rollout=50, discount=0.97))
+
+
+def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
+    return Factorisation(
+        f"nmf-{number}", eigenvalues="collatz", gradients=tier == "gradient", measure="matrix", **settings
+    )
 
 
 def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], bound: bool = False) -> Task:
