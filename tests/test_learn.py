@@ -240,7 +240,9 @@ def test_a_tier_that_contradicts_the_name_is_refused():
 
 def test_one_policy_has_one_set_of_guards():
     other = replace(task(), control=Control(Features(window=5), steps=40, first=(1, 2), cut=3.0))
-    with pytest.raises(ValueError, match="all tasks of a lesson must agree in features, first, rise, cut, alarm and rescue"):
+    with pytest.raises(
+        ValueError, match="all tasks of a lesson must agree in features, first, rise, cut, alarm, rescue, warmup and begin"
+    ):
         Lesson("two", ((task(), 1), (other, 1)))
 
 

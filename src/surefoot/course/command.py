@@ -137,6 +137,8 @@ def _card(name: str, about: Lesson, best: Record, records: Sequence[Record], ord
         cut=control.cut,
         alarm=control.alarm,
         rescue=control.rescue,
+        warmup=control.warmup,
+        begin=control.begin,
         training={
             "command": _command(),
             "on": about.name,
