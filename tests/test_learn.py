@@ -23,7 +23,7 @@ from quadratic import Quadratic
 from surefoot import Learned, policy_file
 from surefoot.cli import app
 from surefoot.control import Control
-from surefoot.course.processes import LearningError, Order, learn
+from surefoot.course.processes import LearningError, Order, alone, learn
 from surefoot.episodes import Task
 from surefoot.features import Features
 from surefoot.fleet import fleet
@@ -323,6 +323,15 @@ def test_the_command_leaves_a_policy_a_picture_and_a_page(file):
     other = learned(*command(file, "--rounds", "2"))
     assert other.exit_code == 1
     assert "holds another training: settings.rounds is 2 here and 1 there" in told(other)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_two_do_not_learn_in_one_folder(file):
+    (file.parent / "mine").mkdir()
+    with alone(file.parent / "mine"):
+        done = learned(*command(file, "--rounds", "1"))
+    assert done.exit_code == 1
+    assert "another process is learning in" in told(done)
 
 
 def test_time_that_is_up_before_anything_was_measured_is_told(file):

@@ -49,7 +49,7 @@ def learn(
     Example: surefoot learn --on nmf --minutes 3
     """
     with failing(), refusing():
-        from surefoot.course.processes import Order
+        from surefoot.course.processes import Order, alone
         from surefoot.learn import lesson
         from surefoot.learn.training import standing
 
@@ -58,9 +58,9 @@ def learn(
         name = _named(name, about)
         order = Order(on, tier, settings, folder / name)
         found = [standing(about, settings, seed, order.place(seed)) for seed in range(seeds)]
-        folder.mkdir(parents=True, exist_ok=True)
-    records, is_over = _learn(order, seeds, found, None if minutes is None else monotonic() + 60.0 * minutes)
-    with failing():
+        order.folder.mkdir(parents=True, exist_ok=True)
+    with failing(), alone(order.folder):
+        records, is_over = _learn(order, seeds, found, None if minutes is None else monotonic() + 60.0 * minutes)
         _finish(about, records, folder / name, order, as_json=as_json, is_over=is_over)
 
 
@@ -69,7 +69,7 @@ def _learn(order: Order, seeds: int, found: Sequence[Record | None], until: floa
     from surefoot.course.live import Telling
     from surefoot.course.processes import learn as in_processes
 
-    with failing(), Telling(range(seeds), order.settings.rounds) as telling:
+    with Telling(range(seeds), order.settings.rounds) as telling:
         for record in found:
             if record is not None:
                 telling.tell(record, is_new=False)

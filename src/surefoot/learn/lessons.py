@@ -32,7 +32,7 @@ NAMES = {
 """Lessons by name, and what they are about."""
 
 GUARDS: dict[str, Any] = {"first": (1,) * 8 + (2,) * 4 + (5,) * 2, "rise": 2.0, "cut": 2.0, "alarm": 8.0, "rescue": 4.0}
-"""What keeps a learned policy from harm, the same in every lesson: see `surefoot.control.Control`.
+"""What keeps a learned policy from harm and is the same in every lesson; `surefoot.control.Control` has what each is.
 
 A decision cuts no deeper than it raises: while it is learned its actions are noisy, and noise should lead nowhere by itself.
 """
@@ -85,7 +85,7 @@ class Lesson:
 
     @property
     def control(self) -> Control:
-        """That of the first task whose budget is known, or else of the first: what a policy says of itself."""
+        """What a policy says of itself, which is that of the first task whose budget is known, if there is one."""
         every = [task.control for task, _ in self.tasks]
         return next((control for control in every if control.steps is not None), every[0])
 
@@ -97,9 +97,10 @@ class Lesson:
 def decisions(task: Task) -> int:
     """Decisions of an episode of a task that no alarm interrupts.
 
-    >>> task, slots = lesson("nmf").tasks[0]
-    >>> task.steps, task.control.first, task.control.features.window, decisions(task)
-    (500, (1, 2), 10, 52)
+    >>> from surefoot.tasks import random_factorisations, tasks
+    >>> (task,) = tasks([random_factorisations()], steps=500, window=10, first=(1, 2))
+    >>> decisions(task)
+    52
     """
     left, made = task.steps, 0
     for length in task.control.first:
