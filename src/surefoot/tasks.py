@@ -54,7 +54,7 @@ def tasks(
         window: Optimizer steps from one decision to the next, 1 or more.
         first: Lengths of the first windows where they differ.
         tier: What is in view: "loss", or "gradient" for problems that measure `alignment` and `relative_step`: factorisations
-            do, and fleets of networks if asked to, `network(...).fleet(gradients=True)`.
+            do, and networks if asked to, `network(..., gradients=True)`.
         bound: Whether the rate over the stability bound is in view as well, for problems that measure `bound`.
         schedule: What actions correct: a policy, or a class of policies that is called with `steps`; None for a constant rate.
         rise: The largest factor of one decision, above 1.
