@@ -14,15 +14,18 @@ FLOORS = {
         "hold_all spelling checkpoint budget"
     ),
     1: (
-        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop runs stats nmf "
-        "batches recipes r_objects"
+        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop measured runs stats "
+        "nmf batches recipes r_objects"
     ),
     2: (
         "data texts ratings torch transformers device snapshot ranks alignment models networks "
         "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
-    4: ("course lineup catalogue workers compare curves pictures document report tables terminal verify judge cli __main__"),
+    4: (
+        "insight course lineup catalogue workers compare curves pictures document report tables terminal verify "
+        "judge cli __main__"
+    ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
 """The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue, lineup, tables
+from surefoot.course.adapt import adapt
 from surefoot.course.command import learn
+from surefoot.insight.command import explain
 from surefoot.judge.command import judge
 from surefoot.runs import Store
 from surefoot.spec import from_dict, to_dict
@@ -160,6 +162,8 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 app.command()(verify_nmf)
 app.command()(learn)
+app.command()(adapt)
+app.command()(explain)
 app.command()(judge)
 
 
