@@ -69,6 +69,7 @@ class Replay:
         view: What there was to see at each decision; shape (decisions, features).
         start, stop: Where each decision's window begins and ends; shape (decisions,).
         run: Position of each decision's run.
+        base: The base rate of each run; shape (runs,).
         rescued: By how many doublings an alarm has cut the scale since the decision before.
     """
 
@@ -81,6 +82,7 @@ class Replay:
     start: NDArray[np.intp]
     stop: NDArray[np.intp]
     run: NDArray[np.intp]
+    base: NDArray[np.float64]
     rescued: NDArray[np.float64]
 
     @property
@@ -110,7 +112,8 @@ class Replay:
             group = groups[self.run]
             other = members[first[group] + (random.random(len(group)) * count[group]).astype(int)]
             fits = (self.ended[other] >= self.stop) & (count[group] > 1)
-            action = self._action(self._heights(other, fits) - before)
+            nearer = np.log2(self.base[other] / self.base[self.run])
+            action = self._action(self._heights(other, fits) + nearer - before)
             parts.append(Crossed(self.view[fits], action[fits], merit[other[fits]].astype(np.float32)))
         return Crossed(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -187,7 +190,7 @@ def _replay(runs: Sequence[Run], control: Control, *, is_own_base: bool) -> Repl
     length = max(len(run.loss) for run in runs)
     loss, rate = (_table([getattr(run, name) for run in runs], length) for name in ("loss", "rate"))
     measured = {name: _table([run.signals[name] for run in runs], length) for name in needed}
-    base = [run.trial.base for run in runs] if is_own_base else rate[0]
+    base = np.array([run.trial.base for run in runs]) if is_own_base else rate[0]
     ended, scale = _ends(loss), np.maximum(rate / base, _SMALLEST)
     state, nothing = lift(control.init(), loss[0]), np.zeros(len(runs))
     due, height, alarms, views = np.zeros(loss.shape, bool), np.zeros(loss.shape), np.zeros(loss.shape), []
@@ -207,7 +210,7 @@ def _replay(runs: Sequence[Run], control: Control, *, is_own_base: bool) -> Repl
     is_last = np.append(run[1:] != run[:-1], True)
     stop = np.where(is_last, ended[run], np.roll(step, -1))
     raised = np.where(_is_first(run), 0.0, alarms[step, run] - np.roll(alarms[step, run], 1))
-    return Replay(runs, control, loss, height, ended, view, step, stop, run, raised * log2(control.rescue))
+    return Replay(runs, control, loss, height, ended, view, step, stop, run, base, raised * log2(control.rescue))
 
 
 def _is_first(run: NDArray[np.intp]) -> NDArray[np.bool]:
