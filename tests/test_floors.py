@@ -14,8 +14,8 @@ FLOORS = {
         "hold_all spelling checkpoint budget"
     ),
     1: (
-        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop runs stats nmf "
-        "batches recipes r_objects"
+        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop measured runs stats "
+        "nmf batches recipes r_objects"
     ),
     2: (
         "data texts ratings torch transformers device snapshot rollback ranks alignment models networks "
@@ -23,8 +23,6 @@ FLOORS = {
     ),
     3: "learn",
     4: (
-        "course cards lineup catalogue workers compare curves pictures document report tables terminal "
-        "verify judge cli __main__"
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

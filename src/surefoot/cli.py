@@ -13,7 +13,9 @@ import typer
 
 from surefoot import __version__, catalogue, lineup, tables
 from surefoot.cards import policies
+from surefoot.course.adapt import adapt
 from surefoot.course.command import learn
+from surefoot.insight.command import explain
 from surefoot.judge.command import judge
 from surefoot.runs import Store
 from surefoot.spec import from_dict
@@ -146,6 +148,8 @@ def problems(*, as_json: JsonOption = False) -> None:
 app.add_typer(policies, name="policies")
 app.command()(verify_nmf)
 app.command()(learn)
+app.command()(adapt)
+app.command()(explain)
 app.command()(judge)
 
 

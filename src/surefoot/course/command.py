@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__
+from surefoot.course.offline import learn_from
 from surefoot.terminal import FAILED, STOPPED, JsonOption, failing, out, refusing, say
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 def learn(
     *,
-    on: Annotated[str, typer.Option("--on", help="What on: nmf, networks-loss, networks-gradient, or my_problem.py:Problem.")],
+    on: Annotated[
+        str | None, typer.Option("--on", help="What on: nmf, networks-loss, networks-gradient, or my_problem.py:Problem.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--from", help="In place of --on: a store of runs that are there already.", dir_okay=False)
+    ] = None,
     tier: Annotated[str | None, typer.Option("--tier", help="What is seen: loss or gradient; else each lesson's own.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", "-s", min=1, help="How many seeds to learn from, all at once.")] = 3,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds; else each lesson's own.")] = None,
@@ -41,13 +47,20 @@ def learn(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn a policy by reinforcement, from several seeds at once, and keep the best.
+    """Learn a policy by reinforcement, from several seeds at once, and keep the best; or from runs that are there already.
 
     What is learned is kept after every round: the same command goes on where it was stopped, by Ctrl-C or by anything else.
     The same seeds and rounds give the same policy to the last bit. It takes one core for each seed.
 
     Example: surefoot learn --on nmf --minutes 3
     """
+    with refusing():
+        if (on is None) == (store is None):
+            raise ValueError("give exactly one of --on, what to learn on, and --from, runs to learn from")
+    if store is not None:
+        learn_from(store, folder / _file_name(name or store.stem), tier=tier or "loss", as_json=as_json)
+        return
+    assert on is not None
     with failing(), refusing():
         from surefoot.course.processes import Order, alone
         from surefoot.learn import lesson
@@ -183,6 +196,10 @@ def _named(name: str | None, about: Lesson) -> str:
     """The policy's name, which is that of files as well."""
     if name is None:
         name = about.name if ":" not in about.name else Path(about.name.rpartition(":")[0]).stem
+    return _file_name(name)
+
+
+def _file_name(name: str) -> str:
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"a name must be one that a file can have, without folders, got {name!r} (folders go to --out)")
     return name

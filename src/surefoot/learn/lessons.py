@@ -140,7 +140,7 @@ def lesson(on: str, *, tier: str | None = None) -> Lesson:
 def nmf(tier: str = "gradient") -> Lesson:
     """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
 
-    Rates start anywhere from 1/500 to 40 times half the bound, which clips every step. What counts is the relative loss of the
+    Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, one half of them below a hundredth of it. What counts is the relative loss of the
     matrix itself. Under noise of a fixed size all rows are in the batch.
     """
     oracle = {"ceiling": 0.5, "cap": 0.5}  # Under noise of a fixed size both are needed.
@@ -152,10 +152,10 @@ def nmf(tier: str = "gradient") -> Lesson:
         (_matrices(50, 60), {"rank": 5, "batch_size": None, "steps": 200, "noise": 1.0, **oracle}, True),
     ]
     tasks = [
-        (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(0.002, 40.0), up={}), 64)
+        (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(2e-4, 0.02, 40.0), up={}), 64)
         for number, (draw, rest, budget) in enumerate(made)
     ]
-    return Lesson("nmf", tuple(tasks), Settings(rounds=24, rollout=32, discount=0.98, deviation=-1.6, entropy=0.0))
+    return Lesson("nmf", tuple(tasks), Settings(rounds=40, rollout=32, discount=0.985, deviation=-1.2, entropy=0.0))
 
 
 def networks(tier: str = "loss") -> Lesson:
@@ -167,13 +167,13 @@ def networks(tier: str = "loss") -> Lesson:
     from surefoot import zoo
 
     tasks = [
-        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), 32)
+        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), 40)
         for place, problem in enumerate(zoo.training())
     ]
     return Lesson(
         f"networks-{tier}",
         tuple(tasks),
-        Settings(rounds=12, together=10, rollout=50, discount=0.98, deviation=-1.6, entropy=0.0),
+        Settings(rounds=16, together=8, rollout=50, discount=0.98, deviation=-1.4, entropy=0.0),
     )
 
 

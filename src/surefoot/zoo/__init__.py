@@ -145,14 +145,15 @@ def _mixtures() -> list[Network]:
 
 
 def _others() -> list[Network]:
+    digits = partial(sources.few, data.digits, 150)
     normed = partial(convolutions, 8, (3, 6), 10, batch_norm=True)
     letters = partial(Transformer, data.VOCABULARY, sources.CONTEXT, 12, 2, 1)
     return [
-        _made("digits-convolutions", "plain-sgd", 500, 16, data.digits, partial(convolutions, 8, (4, 8), 10)),
-        _made("digits-convolutions-momentum", "sgd", 400, 16, data.digits, partial(convolutions, 8, (4, 8), 10)),
-        _made("digits-convolutions-normed", "adam", 300, 16, data.digits, normed),
-        _made("digits-rows", "adam", 400, 8, data.digits, partial(Rows, 8, 12, 10)),
-        _made("descriptions-transformer", "adamw", 400, 4, sources.descriptions, letters),
+        _made("digits-convolutions", "plain-sgd", 500, 16, digits, partial(convolutions, 8, (4, 8), 10)),
+        _made("digits-convolutions-momentum", "sgd", 400, 16, digits, partial(convolutions, 8, (4, 8), 10)),
+        _made("digits-convolutions-normed", "adam", 300, 16, digits, normed),
+        _made("digits-rows", "adam", 400, 8, digits, partial(Rows, 8, 12, 10)),
+        _made("descriptions-transformer", "adamw", 400, 4, partial(sources.few, sources.descriptions, 32), letters),
     ]
 
 

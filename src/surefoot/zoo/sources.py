@@ -38,6 +38,18 @@ def noisy(load: Callable[[], Split], share: float) -> Split:
     return split._replace(train_y=np.where(is_wrong, labels, split.train_y))
 
 
+def few(load: Callable[[], Split], rows: int) -> Split:
+    """The same examples to train on, and of those held out only some, evenly spread, so that an evaluation stays cheap.
+
+    Args:
+        load: What returns them.
+        rows: How many at most, 1 or more.
+    """
+    split = load()
+    some = slice(None, None, -(-len(split.held_out_x) // rows))
+    return split._replace(held_out_x=split.held_out_x[some], held_out_y=split.held_out_y[some])
+
+
 @cache
 def teacher(number: int, inputs: int, classes: int, rows: int = 4000) -> Split:
     """Points of a normal distribution, labelled by a network with random weights.
