@@ -149,7 +149,7 @@ def learned(folder: Path) -> dict[str, Any]:
 def by_hand(folder: Path) -> str:
     """The path of a policy that raises the rate while the loss falls, and lowers it while it rises."""
     sees = Features(window=10)
-    weights = np.float32([[-0.5 * (name == "trend") for name in sees.names]])
+    weights = np.float32([[-0.15 * (name == "trend") for name in sees.names]])
     card = Card(
         name="by-hand",
         description="Raise the rate while the loss falls.",
@@ -160,8 +160,8 @@ def by_hand(folder: Path) -> str:
         layers=(len(sees.names), 1),
         schedule={"is": "WarmupStableDecay", "warmup": 0.0, "decay": 0.3},
         first=(1, 2),
-        rise=1.2,
-        cut=1.2,
+        rise=1.1,
+        cut=1.3,
         alarm=8.0,
         rescue=4.0,
     )
