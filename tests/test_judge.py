@@ -230,6 +230,7 @@ def test_a_study_that_was_killed_ends_with_the_rows_of_one_that_was_not(tmp_path
         (["greedy(pace=2)", "--on", "nmf"], "sets pace"),
         (['{"is": "Nothing"}'], "no policy is called 'Nothing'"),
         (["greedy", "--on", "chess"], "on must be one of 'nmf', 'networks', got 'chess'"),
+        (["greedy", "--only", "unseen,seen"], "there is no arena 'seen'; choose from unseen, large"),
         ([], "name at least one policy to judge"),
         (["--redraw", "--out", "nowhere"], "there is no folder nowhere"),
         (["--redraw", "--out", "."], "there are no rows in ."),

@@ -32,6 +32,7 @@ def judge(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of the rows and the page; else surefoot-judge-NMF and the like.")
     ] = None,
+    only: Annotated[str, typer.Option("--only", help="Arenas to look at, with commas between; else all.")] = "",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
     redraw: Annotated[bool, typer.Option("--redraw", help="Train nothing: judge and draw what --out holds.")] = False,
     as_json: JsonOption = False,
@@ -53,16 +54,17 @@ def judge(
         checks.one_of("on", on, folders.KINDS)
         judged = [candidate(entry) for entry in policy or []]
     place = folder or Path(f"surefoot-judge-{on}{'-quick' if quick else ''}")
-    with failing():
+    with refusing(), failing():
+        chosen = [name.strip() for name in only.split(",") if name.strip()]
         if redraw:
-            found, who = folders.read(place)
+            found, who = folders.read(place, chosen)
         else:
-            found, who = _carry_out(place, on, judged, quick=quick, workers=workers or os.cpu_count() or 1)
+            found, who = _carry_out(place, on, judged, chosen, quick=quick, workers=workers or os.cpu_count() or 1)
         _present(place, found, who, as_json=as_json)
 
 
 def _carry_out(
-    place: Path, on: str, judged: Sequence[Candidate], *, quick: bool, workers: int
+    place: Path, on: str, judged: Sequence[Candidate], only: Sequence[str], *, quick: bool, workers: int
 ) -> tuple[list[Outcome], list[Candidate]]:
     from surefoot.judge.folder import carry_out
 
@@ -76,7 +78,7 @@ def _carry_out(
                 say(line)
 
         try:
-            return carry_out(place, on, judged, quick=quick, workers=workers, tell=tell)
+            return carry_out(place, on, judged, quick=quick, workers=workers, only=only, tell=tell)
         except KeyboardInterrupt:
             bar.stop()
             say(f"Stopped. Finished runs are kept in {place}; the same command goes on from there.")

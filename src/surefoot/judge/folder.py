@@ -51,6 +51,7 @@ def carry_out(
     *,
     quick: bool,
     workers: int,
+    only: Sequence[str] = (),
     tell: Callable[[Block, int], None] = lambda *_: None,
 ) -> tuple[list[Outcome], list[Candidate]]:
     """Train what is missing in a folder, and return what came of everything in it.
@@ -61,13 +62,16 @@ def carry_out(
         candidates: Who is judged, besides those who were before.
         quick: Whether only to have a look.
         workers: Processes, 1 or more.
+        only: Names of arenas to look at; all if empty.
         tell: Called with every block that is finished, and the number of rows there are.
 
     Raises:
+        ValueError: There is no arena of a name.
         JournalError: The folder holds another study, or another process is writing to it.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     everywhere = arenas_of(on, quick=quick)
+    _known(everywhere, only)
     folder.mkdir(parents=True, exist_ok=True)
     with Rows(folder) as rows:
         known = _entered(folder, on, quick, everywhere, candidates)
@@ -78,20 +82,22 @@ def carry_out(
                 rows.add(made)
                 tell(block, len(rows.there))
 
-        found = _outcomes(everywhere, rows.there, train, known)
+        found = _outcomes(everywhere, rows.there, train, known, only)
         rows.finish()
     return found, known
 
 
-def read(folder: Path) -> tuple[list[Outcome], list[Candidate]]:
-    """What came of everything in a folder, of which nothing may be missing.
+def read(folder: Path, only: Sequence[str] = ()) -> tuple[list[Outcome], list[Candidate]]:
+    """What came of everything in a folder, or only of some of its arenas; nothing may be missing there.
 
     Raises:
+        ValueError: There is no arena of a name.
         JournalError: The folder holds no finished study.
     """
     there = Rows.read(folder)
     kept = _kept(folder)
     everywhere = arenas_of(kept["on"], quick=kept["quick"])
+    _known(everywhere, only)
     if kept["definition"] != definition(everywhere):
         raise JournalError(f"{folder} holds a study of another version, {kept['surefoot']}; judge again in another folder")
 
@@ -103,7 +109,7 @@ def read(folder: Path) -> tuple[list[Outcome], list[Candidate]]:
         )
 
     known = [Candidate(**who) for who in kept["candidates"]]
-    return _outcomes(everywhere, there, train, known), known
+    return _outcomes(everywhere, there, train, known, only), known
 
 
 def definition(everywhere: Sequence[Arena]) -> str:
@@ -117,9 +123,18 @@ def _outcomes(
     there: dict[Key, Row],
     train: Callable[[Sequence[Block]], None],
     candidates: Sequence[Candidate],
+    only: Sequence[str],
 ) -> list[Outcome]:
     judged = Study(everywhere, there, train)
-    return [judged.outcome(arena, candidates) for arena in everywhere if arena.judging]
+    chosen = [arena for arena in everywhere if arena.judging and (not only or arena.name in only)]
+    return [judged.outcome(arena, candidates) for arena in chosen]
+
+
+def _known(everywhere: Sequence[Arena], only: Sequence[str]) -> None:
+    """Check that there are arenas of these names."""
+    names = [arena.name for arena in everywhere if arena.judging]
+    if unknown := [name for name in only if name not in names]:
+        raise ValueError(f"there is no arena {unknown[0]!r}; choose from {', '.join(names)}")
 
 
 def _entered(
