@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from surefoot import stats
+from policy_files import made
+from surefoot import Learned, stats
 from surefoot.cli import app
 from surefoot.judge import blocks, folder, page, rows, worth
 from surefoot.judge.arenas import Arena
 from surefoot.judge.claims import claims
 from surefoot.judge.entrants import Contestant, candidate, is_blind
 from surefoot.judge.figures import duels, searches, sensitivity, shapes
-from surefoot.judge.rows import Key, Row, Rows
+from surefoot.judge.rows import Key, Rows, RunRow
 from surefoot.judge.study import Study
 from surefoot.nmf import Factorisation, Matrices
 from surefoot.verify.journal import JournalError
@@ -59,9 +60,9 @@ def study(*arenas, there=None):
     return Study(arenas, there, train), trained
 
 
-def outcome(made, *entries):
-    judged, _ = study(made)
-    return judged.outcome(made, [candidate(entry) for entry in entries])
+def outcome(one, *entries):
+    judged, _ = study(one)
+    return judged.outcome(one, [candidate(entry) for entry in entries])
 
 
 def _block(together):
@@ -69,7 +70,7 @@ def _block(together):
 
 
 def row(final, *, before=1.0, seed=0, **others):
-    return Row(Key("a", "plain", "p", 0.1, seed), before, final, final, **others)
+    return RunRow(Key("a", "plain", "p", 0.1, seed), before, final, final, **others)
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20), st.floats(0.25, 4.0))
@@ -107,24 +108,24 @@ def test_a_planted_better_worse_and_equal_policy_is_called_so():
 
 
 def test_a_grid_is_extended_while_the_best_is_at_its_edge():
-    judged, trained = study(made := arena(grid=(-6, -5)))
-    assert judged.tune(("tiny",))[RIVALS[0]].rate > made.place(-5)
-    assert any(max(block.rates) > made.place(-5) for block in trained)
+    judged, trained = study(one := arena(grid=(-6, -5)))
+    assert judged.tune(("tiny",))[RIVALS[0]].rate > one.place(-5)
+    assert any(max(block.rates) > one.place(-5) for block in trained)
 
 
 def test_rates_at_which_a_run_failed_are_out():
-    made = arena(rivals=(Contestant("constant"),), limits=("plain",), grid=(-1, 4))
+    one = arena(rivals=(Contestant("constant"),), limits=("plain",), grid=(-1, 4))
     judged, _ = study(made)
     tuned = judged.tune(("tiny",))[Contestant("constant")]
-    assert tuned.rate < made.place(4)
+    assert tuned.rate < one.place(4)
     assert tuned.score < 0.0
 
 
 def test_another_policy_meets_the_rows_of_the_same_rivals():
-    there, made = {}, arena()
-    study(made, there=there)[0].outcome(made, [candidate("greedy")])
-    judged, trained = study(made, there=there)
-    judged.outcome(made, [candidate("greedy"), candidate("cosine")])
+    there, one = {}, arena()
+    study(one, there=there)[0].outcome(one, [candidate("greedy")])
+    judged, trained = study(one, there=there)
+    judged.outcome(one, [candidate("greedy"), candidate("cosine")])
     assert {block.label for block in trained} == {"cosine"}
 
 
@@ -249,6 +250,16 @@ def test_a_folder_of_another_study_is_refused(tmp_path):
     (tmp_path / folder.NAME).write_text(json.dumps(other))
     with pytest.raises(JournalError, match="holds another study"):
         folder.carry_out(tmp_path, "nmf", [candidate("greedy")], quick=True, workers=1)
+
+
+def test_a_learned_policy_is_judged_under_its_checksum_and_costs_what_its_card_says(tmp_path):
+    path = made(tmp_path, tier="gradient", bound=True, training={"transitions": 4000, "seed": 1})
+    who = candidate(path)
+    assert who.label == f"made-up@{Learned(path).card.sha256[:8]}"
+    assert who.training == {"transitions": 4000, "window": 3}
+    assert not is_blind(path, 30)
+    found = study(one := arena())[0].outcome(one, [who])
+    assert len(found.ours[who.label]["bound"][1.0]) == 12
 
 
 def test_gradients_are_measured_for_those_who_look_at_them():

@@ -9,7 +9,7 @@ import numpy as np
 
 from surefoot.judge import entrants
 from surefoot.judge.arenas import Arena, split
-from surefoot.judge.rows import Key, Row, rounded
+from surefoot.judge.rows import Key, RunRow, rounded
 from surefoot.loop import drive
 from surefoot.runs import evaluation_steps
 from surefoot.stats import LAST_EVALUATIONS
@@ -53,7 +53,7 @@ class Block(NamedTuple):
         return [Key(self.arena.name, self.limits, self.label, rate, seed) for rate in self.rates for seed in self.seeds]
 
 
-def run(block: Block) -> list[Row]:
+def run(block: Block) -> list[RunRow]:
     """Train the runs of a block."""
     some = max(1, block.arena.together // len(block.rates))
     parts = [_together(block._replace(seeds=seeds)) for seeds in split(block.seeds, some)]
@@ -61,7 +61,7 @@ def run(block: Block) -> list[Row]:
     return [rows[key] for key in block.keys]
 
 
-def _together(block: Block) -> list[Row]:
+def _together(block: Block) -> list[RunRow]:
     """The same as one fleet."""
     arena, count = block.arena, len(block.rates) * len(block.seeds)
     runs = arena.fleet(block.limits, gradients=not entrants.is_blind(block.entry, arena.steps))
@@ -85,7 +85,7 @@ def _together(block: Block) -> list[Row]:
     rows = []
     for place, key in enumerate(block.keys):
         first, final, held_out = (rounded(float(value)) for value in (before[place], ends[0][place], ends[1][place]))
-        rows.append(Row(key, first, final, held_out, _path(curves, place), _path(rates, place)))
+        rows.append(RunRow(key, first, final, held_out, _path(curves, place), _path(rates, place)))
     return rows
 
 

@@ -14,8 +14,8 @@ from surefoot.judge.entrants import Contestant
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from surefoot.judge.rows import Row
-    from surefoot.judge.study import Outcome
+    from surefoot.judge.rows import RunRow
+    from surefoot.judge.study import Findings
 
 CLOSE, CLEARLY, SLIGHTLY, HARDLY = 1.10, 0.90, 0.97, 1.03
 """Within 10%; at least 10% better; at least 3% better; at most 3% worse."""
@@ -35,7 +35,7 @@ class Claim(NamedTuple):
     is_reached: bool
 
 
-def claims(outcomes: Mapping[str, Outcome], label: str) -> list[Claim]:
+def claims(outcomes: Mapping[str, Findings], label: str) -> list[Claim]:
     """All claims about a candidate that the arenas allow."""
     every = [
         claim
@@ -45,7 +45,7 @@ def claims(outcomes: Mapping[str, Outcome], label: str) -> list[Claim]:
     return [Claim(label, *claim) for claim in [*(one for each in every for one in each), *_on_average(outcomes, label)]]
 
 
-def _of_matrices(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
+def _of_matrices(found: Findings, label: str) -> Iterator[tuple[str, bool]]:
     """Those about factorisations."""
     arena = found.arena
     if arena.measure == "held-out":
@@ -76,7 +76,7 @@ def _of_matrices(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
         yield _never(f"On {arena.says}", ours)
 
 
-def _of_networks(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
+def _of_networks(found: Findings, label: str) -> Iterator[tuple[str, bool]]:
     """Those about one network."""
     arena = found.arena
     if arena.measure != "held-out" or not found.ours:
@@ -94,7 +94,7 @@ def _of_networks(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
     yield _never(f"On {arena.says}", ours)
 
 
-def _of_targets(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
+def _of_targets(found: Findings, label: str) -> Iterator[tuple[str, bool]]:
     """Those about vision and language: fewer steps to a target, and a better end."""
     if not (found.arena.watches and found.ours):
         return
@@ -108,7 +108,7 @@ def _of_targets(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
     yield f"On {found.arena.says}: a lower held-out loss at the end than tuned cosine: {than}.", end.high < 1.0
 
 
-def _on_average(outcomes: Mapping[str, Outcome], label: str) -> Iterator[tuple[str, bool]]:
+def _on_average(outcomes: Mapping[str, Findings], label: str) -> Iterator[tuple[str, bool]]:
     """Those about networks together."""
     held = [found for found in outcomes.values() if found.arena.axis in {"architecture", "data"} and found.own and found.ours]
     if held:
@@ -129,7 +129,7 @@ def _on_average(outcomes: Mapping[str, Outcome], label: str) -> Iterator[tuple[s
             yield f"One run is worth a search of {pooled.worth} runs (on {on}); it ends at {last}.", pooled.worth > 1
 
 
-def _against(found: Outcome, label: str, rival: Contestant, least: float) -> tuple[str, bool]:
+def _against(found: Findings, label: str, rival: Contestant, least: float) -> tuple[str, bool]:
     limits = worth.limits_of(found, label)
     against = worth.ratio(worth.ours(found, label)[1.0], found.equal[rival])
     how = "no limits" if limits == "plain" else f"rates {limits}"
@@ -140,7 +140,7 @@ def _against(found: Outcome, label: str, rival: Contestant, least: float) -> tup
     return text, against.mean <= least
 
 
-def _never(where: str, ours: Mapping[float, Sequence[Row]]) -> tuple[str, bool]:
+def _never(where: str, ours: Mapping[float, Sequence[RunRow]]) -> tuple[str, bool]:
     counts = {start: (worth.diverged(rows), worth.failed(rows), len(rows)) for start, rows in ours.items()}
     bad, above, runs = (sum(each) for each in zip(*counts.values(), strict=True))
     listed = ", ".join(f"{one}/{count} from {start:g}" for start, (one, _, count) in counts.items())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from surefoot.judge.blocks import Block
     from surefoot.judge.entrants import Candidate
-    from surefoot.judge.study import Outcome
+    from surefoot.judge.study import Findings
 
 
 def judge(
@@ -68,7 +68,7 @@ def judge(
 
 def _carry_out(
     place: Path, on: str, judged: Sequence[Candidate], only: Sequence[str], *, quick: bool, workers: int
-) -> tuple[list[Outcome], list[Candidate]]:
+) -> tuple[list[Findings], list[Candidate]]:
     from surefoot.judge.folder import carry_out
 
     with progress() as bar:
@@ -88,7 +88,7 @@ def _carry_out(
             raise typer.Exit(STOPPED) from None
 
 
-def _present(place: Path, found: Sequence[Outcome], who: Sequence[Candidate], *, as_json: bool) -> None:
+def _present(place: Path, found: Sequence[Findings], who: Sequence[Candidate], *, as_json: bool) -> None:
     from surefoot.judge import page as pages
 
     page = pages.write(place / "page.html", found, who, command=shlex.join(["surefoot", *sys.argv[1:]]))

@@ -15,8 +15,8 @@ from surefoot.policy import schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from surefoot.judge.rows import Row
-    from surefoot.judge.study import Outcome
+    from surefoot.judge.rows import RunRow
+    from surefoot.judge.study import Findings
 
 ACROSS = 3
 """Plots side by side."""
@@ -39,28 +39,28 @@ _STEEPEST = 30.0
 """Ratios beyond are drawn there."""
 
 
-def sensitivity(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Spec:
+def sensitivity(outcomes: Sequence[Findings], labels: Sequence[str]) -> Spec:
     """What runs come to by the rate they start from, over the best tuned rival; one plot for each arena."""
     drawn = [found for found in outcomes if len(found.arena.starts) > 1 and found.rivals]
     return _beside([_starts(found, labels) for found in drawn])
 
 
-def searches(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Spec:
+def searches(outcomes: Sequence[Findings], labels: Sequence[str]) -> Spec:
     """One run over the best of a search, by the runs of the search; where a line is below 1, the one run is better."""
     return _beside([plot for label in labels if (plot := _search(outcomes, label))])
 
 
-def shapes(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Spec:
+def shapes(outcomes: Sequence[Findings], labels: Sequence[str]) -> Spec:
     """Rates over the budget: the judged policy's, median and quartiles over runs, beside the classical schedules'."""
     return _beside([_shape(found, label) for label in labels for found in outcomes if found.cells or found.arena.watches])
 
 
-def duels(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Spec:
+def duels(outcomes: Sequence[Findings], labels: Sequence[str]) -> Spec:
     """The judged policy at the tuned rate over each rival, with intervals."""
     return _beside([_duel(found, label) for label in labels for found in outcomes if found.rivals])
 
 
-def _starts(found: Outcome, labels: Sequence[str]) -> Spec:
+def _starts(found: Findings, labels: Sequence[str]) -> Spec:
     best = worth.values(found.rivals[found.best()][1.0])
     contestants = {label: worth.ours(found, label) for label in labels} | {
         rival.name: found.rivals[rival] for rival in DRAWN if rival in found.rivals
@@ -96,7 +96,7 @@ def _starts(found: Outcome, labels: Sequence[str]) -> Spec:
     }
 
 
-def _search(outcomes: Sequence[Outcome], label: str) -> Spec | None:
+def _search(outcomes: Sequence[Findings], label: str) -> Spec | None:
     each = {found.arena.name: found_one for found in outcomes if (found_one := worth.search(found, label)) is not None}
     if not each:
         return None
@@ -132,7 +132,7 @@ def _search(outcomes: Sequence[Outcome], label: str) -> Spec | None:
     }
 
 
-def _shape(found: Outcome, label: str) -> Spec:
+def _shape(found: Findings, label: str) -> Spec:
     limits = worth.limits_of(found, label)
     unit, steps = found.units[limits], found.arena.steps
     progress = np.linspace(0.0, 1.0, POINTS)
@@ -165,7 +165,7 @@ def _shape(found: Outcome, label: str) -> Spec:
     }
 
 
-def _duel(found: Outcome, label: str) -> Spec:
+def _duel(found: Findings, label: str) -> Spec:
     ours = worth.ours(found, label)[1.0]
     against = {rival.name: worth.ratio(ours, rows) for rival, rows in found.equal.items()}
     if found.own:
@@ -195,7 +195,7 @@ def _duel(found: Outcome, label: str) -> Spec:
     }
 
 
-def _paths(rows: Iterable[Row]) -> Any:
+def _paths(rows: Iterable[RunRow]) -> Any:
     """Rates of the runs that got to the end, one row for each."""
     whole = [row.rates for row in rows if len(row.rates) == POINTS]
     return np.array(whole).reshape(-1, POINTS)

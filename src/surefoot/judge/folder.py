@@ -10,7 +10,7 @@ from surefoot import __version__, checks, document
 from surefoot.judge import arenas, blocks, study
 from surefoot.judge.entrants import Candidate
 from surefoot.judge.rows import Rows
-from surefoot.judge.study import Outcome, Study
+from surefoot.judge.study import Findings, Study
 from surefoot.verify.journal import JournalError
 from surefoot.workers import TRAINING, in_processes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from surefoot.judge.arenas import Arena
     from surefoot.judge.blocks import Block
-    from surefoot.judge.rows import Key, Row
+    from surefoot.judge.rows import Key, RunRow
 
 NAME = "study.json"
 KINDS = ("nmf", "networks")
@@ -53,7 +53,7 @@ def carry_out(
     workers: int,
     only: Sequence[str] = (),
     tell: Callable[[Block, int], None] = lambda *_: None,
-) -> tuple[list[Outcome], list[Candidate]]:
+) -> tuple[list[Findings], list[Candidate]]:
     """Train what is missing in a folder, and return what came of everything in it.
 
     Args:
@@ -87,7 +87,7 @@ def carry_out(
     return found, known
 
 
-def read(folder: Path, only: Sequence[str] = ()) -> tuple[list[Outcome], list[Candidate]]:
+def read(folder: Path, only: Sequence[str] = ()) -> tuple[list[Findings], list[Candidate]]:
     """What came of everything in a folder, or only of some of its arenas; nothing may be missing there.
 
     Raises:
@@ -120,11 +120,11 @@ def definition(everywhere: Sequence[Arena]) -> str:
 
 def _outcomes(
     everywhere: Sequence[Arena],
-    there: dict[Key, Row],
+    there: dict[Key, RunRow],
     train: Callable[[Sequence[Block]], None],
     candidates: Sequence[Candidate],
     only: Sequence[str],
-) -> list[Outcome]:
+) -> list[Findings]:
     judged = Study(everywhere, there, train)
     chosen = [arena for arena in everywhere if arena.judging and (not only or arena.name in only)]
     return [judged.outcome(arena, candidates) for arena in chosen]

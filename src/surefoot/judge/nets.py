@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from surefoot.networks import Network
 
 SLOW = {"fashion-cnn": 400, "stdlib-gpt": 200}
-"""Vision and language, with their budgets: how fast they get to a target counts as well. A run takes seconds, so there are
+"""Budgets of vision and language, where how fast a target is met counts as well. A run takes seconds, so there are
 fewer of them."""
 KNOWN = {
     "plain-sgd": ("digits-16", "teacher-48"),

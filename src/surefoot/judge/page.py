@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from surefoot.judge.claims import Claim
     from surefoot.judge.entrants import Candidate
-    from surefoot.judge.study import Outcome
+    from surefoot.judge.study import Findings
 
 TITLE = "What a learned schedule is worth on problems never seen"
 READING = {
@@ -51,7 +51,7 @@ _CAPTIONS = {
 }
 
 
-def render(outcomes: Sequence[Outcome], candidates: Sequence[Candidate], *, command: str) -> str:
+def render(outcomes: Sequence[Findings], candidates: Sequence[Candidate], *, command: str) -> str:
     """An HTML document with everything in it.
 
     Raises:
@@ -76,7 +76,7 @@ def render(outcomes: Sequence[Outcome], candidates: Sequence[Candidate], *, comm
     )
 
 
-def write(path: Path, outcomes: Sequence[Outcome], candidates: Sequence[Candidate], *, command: str) -> Path:
+def write(path: Path, outcomes: Sequence[Findings], candidates: Sequence[Candidate], *, command: str) -> Path:
     """Write the page, all of it or nothing, and return its path.
 
     Raises:
@@ -86,7 +86,7 @@ def write(path: Path, outcomes: Sequence[Outcome], candidates: Sequence[Candidat
     return document.write(path, render(outcomes, candidates, command=command))
 
 
-def all_claims(outcomes: Sequence[Outcome], labels: Sequence[str]) -> list[Claim]:
+def all_claims(outcomes: Sequence[Findings], labels: Sequence[str]) -> list[Claim]:
     """Every claim about every candidate."""
     by_name = {found.arena.name: found for found in outcomes}
     return [claim for label in labels for claim in claims(by_name, label)]
@@ -102,7 +102,7 @@ def as_table(found: Sequence[Claim]) -> Table:
     return table
 
 
-def as_json(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, Any]:
+def as_json(outcomes: Sequence[Findings], labels: Sequence[str]) -> dict[str, Any]:
     """Claims and ratios for JSON."""
     said = [
         {"policy": claim.policy, "claim": claim.text, "is_reached": claim.is_reached} for claim in all_claims(outcomes, labels)
@@ -121,7 +121,7 @@ def as_json(outcomes: Sequence[Outcome], labels: Sequence[str]) -> dict[str, Any
     return {"claims": said, "ratios": ratios}
 
 
-def _every(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Iterator[tuple[Outcome, str, str, str, stats.Ratio]]:
+def _every(outcomes: Sequence[Findings], labels: Sequence[str]) -> Iterator[tuple[Findings, str, str, str, stats.Ratio]]:
     """Each candidate against each rival, from the tuned rate."""
     for found in outcomes:
         for label in labels:
@@ -132,7 +132,7 @@ def _every(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Iterator[tuple
                 yield found, label, rival.name, "here", worth.ratio(ours, by_start[1.0])
 
 
-def _claims(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
+def _claims(outcomes: Sequence[Findings], labels: Sequence[str]) -> str:
     found = all_claims(outcomes, labels)
     rows = [
         f"<tr{'' if claim.is_reached else ' class=unmet'}><th scope='row'>{escape(claim.text)}</th>"
@@ -143,7 +143,7 @@ def _claims(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
     return _section(f"What was to be reached: {reached}/{len(found)}", _rows(["claim", "policy", ""], rows))
 
 
-def _ratios(outcomes: Sequence[Outcome], labels: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:
+def _ratios(outcomes: Sequence[Findings], labels: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:
     heads = ["arena", "policy", "rival", "rate tuned", "ratio", "95%", "median", "wins", "95%", ""]
     rows = []
     for found, label, rival, tuned, ratio in _every(outcomes, labels):
@@ -155,7 +155,7 @@ def _ratios(outcomes: Sequence[Outcome], labels: Sequence[str]) -> tuple[str, li
     return "Every rival", heads, rows
 
 
-def _costs(outcomes: Sequence[Outcome], candidates: Sequence[Candidate]) -> tuple[str, list[str], list[list[str]]]:
+def _costs(outcomes: Sequence[Findings], candidates: Sequence[Candidate]) -> tuple[str, list[str], list[list[str]]]:
     """What learning cost, in jobs of an arena's size, and after how many jobs it has paid for itself."""
     heads = [
         "policy",
@@ -177,7 +177,7 @@ def _costs(outcomes: Sequence[Outcome], candidates: Sequence[Candidate]) -> tupl
     return "What it costs", heads, rows
 
 
-def _rates(outcomes: Sequence[Outcome]) -> tuple[str, list[str], list[list[str]]]:
+def _rates(outcomes: Sequence[Findings]) -> tuple[str, list[str], list[list[str]]]:
     """Tuned rates and what they came to."""
     heads = ["arena", "rival", "rate, as known", "rate, tuned here", "runs of tuning", "end, median", "failed"]
     rows = []
@@ -192,7 +192,7 @@ def _rates(outcomes: Sequence[Outcome]) -> tuple[str, list[str], list[list[str]]
     return "Rates", heads, rows
 
 
-def _losses(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
+def _losses(outcomes: Sequence[Findings], labels: Sequence[str]) -> str:
     """Where the judged policy loses, by name."""
     lost: dict[tuple[str, str], list[str]] = {}
     for found, label, rival, tuned, ratio in _every(outcomes, labels):

@@ -33,7 +33,7 @@ class Key(NamedTuple):
     seed: int
 
 
-class Row(NamedTuple):
+class RunRow(NamedTuple):
     """A run.
 
     Attributes:
@@ -68,7 +68,7 @@ class Row(NamedTuple):
         return self.before if self.has_failed else self.final
 
 
-_HEAD = (*Key._fields, *Row._fields[1:])
+_HEAD = (*Key._fields, *RunRow._fields[1:])
 
 
 class Rows:
@@ -78,7 +78,7 @@ class Rows:
     line is cut off.
 
     >>> from tempfile import TemporaryDirectory
-    >>> row = Row(Key("unseen", "plain", "wsd", 0.5, 7), before=0.9, final=0.1, held_out=0.2)
+    >>> row = RunRow(Key("unseen", "plain", "wsd", 0.5, 7), before=0.9, final=0.1, held_out=0.2)
     >>> with TemporaryDirectory() as folder, Rows(folder) as rows:
     ...     rows.add([row])
     ...     Rows.read(folder)[row.key].final
@@ -112,7 +112,7 @@ class Rows:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         os.close(self._file)
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[RunRow]) -> None:
         """Write rows, and wait until the disk has them."""
         added = list(rows)
         lines: list[tuple[str, ...]] = [] if self.there else [_HEAD]
@@ -134,7 +134,7 @@ class Rows:
         return packed
 
     @staticmethod
-    def read(folder: str | Path) -> dict[Key, Row]:
+    def read(folder: str | Path) -> dict[Key, RunRow]:
         """The rows of a folder, which nobody needs to be able to write to.
 
         Raises:
@@ -147,7 +147,7 @@ class Rows:
         return _parsed(path, path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes()))
 
 
-def _parsed(path: Path, data: bytes) -> dict[Key, Row]:
+def _parsed(path: Path, data: bytes) -> dict[Key, RunRow]:
     try:
         text = data[: data.rfind(b"\n") + 1].decode()
         lines = list(csv.DictReader(StringIO(text)))
@@ -157,10 +157,10 @@ def _parsed(path: Path, data: bytes) -> dict[Key, Row]:
     return {row.key: row for row in rows}
 
 
-def _row(arena: str, limits: str, policy: str, rate: str, seed: str, *others: str) -> Row:
+def _row(arena: str, limits: str, policy: str, rate: str, seed: str, *others: str) -> RunRow:
     before, final, held_out, curve, rates = others
     key = Key(arena, limits, policy, float(rate), int(seed))
-    return Row(key, float(before), float(final), float(held_out), _numbers(curve), _numbers(rates))
+    return RunRow(key, float(before), float(final), float(held_out), _numbers(curve), _numbers(rates))
 
 
 def _numbers(text: str) -> tuple[float, ...]:

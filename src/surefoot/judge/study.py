@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from surefoot.judge.arenas import Arena
-    from surefoot.judge.rows import Key, Row
+    from surefoot.judge.rows import Key, RunRow
 
 EXTENSIONS = 3
 MORE = 4
@@ -40,7 +40,7 @@ class Tuned(NamedTuple):
 
 
 @dataclass
-class Outcome:
+class Findings:
     """What came of an arena; rows are in the order of the seeds.
 
     Attributes:
@@ -59,11 +59,11 @@ class Outcome:
     general: Mapping[Contestant, Tuned]
     own: Mapping[Contestant, Tuned]
     units: Mapping[str, float]
-    rivals: dict[Contestant, dict[float, list[Row]]] = field(default_factory=dict)
-    equal: dict[Contestant, list[Row]] = field(default_factory=dict)
-    ours: dict[str, dict[str, dict[float, list[Row]]]] = field(default_factory=dict)
-    tuning: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
-    cells: dict[tuple[str, float], list[Row]] = field(default_factory=dict)
+    rivals: dict[Contestant, dict[float, list[RunRow]]] = field(default_factory=dict)
+    equal: dict[Contestant, list[RunRow]] = field(default_factory=dict)
+    ours: dict[str, dict[str, dict[float, list[RunRow]]]] = field(default_factory=dict)
+    tuning: dict[str, dict[str, list[RunRow]]] = field(default_factory=dict)
+    cells: dict[tuple[str, float], list[RunRow]] = field(default_factory=dict)
 
     @property
     def tuned(self) -> Mapping[Contestant, Tuned]:
@@ -85,16 +85,16 @@ class Study:
         train: Makes the rows of blocks, and puts them there.
     """
 
-    def __init__(self, arenas: Sequence[Arena], there: Mapping[Key, Row], train: Callable[[Sequence[Block]], None]) -> None:
+    def __init__(self, arenas: Sequence[Arena], there: Mapping[Key, RunRow], train: Callable[[Sequence[Block]], None]) -> None:
         self.arenas = {arena.name: arena for arena in arenas}
         self._there, self._train = there, train
         self._tunings: dict[tuple[str, ...], dict[Contestant, Tuned]] = {}
 
-    def outcome(self, arena: Arena, candidates: Sequence[Candidate]) -> Outcome:
+    def outcome(self, arena: Arena, candidates: Sequence[Candidate]) -> Findings:
         """Everything about an arena; what is missing is trained first."""
         general = self.tune(arena.tuned_on or (arena.name,))
         own = self.tune((arena.name,)) if arena.searches == "tuning" else {}
-        found = Outcome(arena, general, own, _units(arena, own or general))
+        found = Findings(arena, general, own, _units(arena, own or general))
         wanted: dict[tuple[Any, ...], Block] = {
             **{("rivals", rival): self._rival(found, rival) for rival in arena.rivals},
             **{("equal", rival): _block(arena, rival, [general[rival].rate], arena.judging) for rival in arena.rivals if own},
@@ -121,7 +121,7 @@ class Study:
         """Whether there is such a row, and with all that is asked for: a rival may be judged as well."""
         return key in self._there and (bool(self._there[key].rates) or not block.watched)
 
-    def rows(self, block: Block) -> list[list[Row]]:
+    def rows(self, block: Block) -> list[list[RunRow]]:
         """The rows of a block, one list for each rate."""
         every = [self._there[key] for key in block.keys]
         return [every[first : first + len(block.seeds)] for first in range(0, len(every), len(block.seeds) or 1)]
@@ -160,13 +160,13 @@ class Study:
             scores[rival] = dict(zip(numbers, np.mean(every, axis=0).tolist(), strict=True))
         return scores
 
-    def _rival(self, found: Outcome, rival: Contestant) -> Block:
+    def _rival(self, found: Findings, rival: Contestant) -> Block:
         arena = found.arena
         starts = arena.starts if arena.wrong is None or rival in arena.wrong else (1.0,)
         rates = [rate(start * found.tuned[rival].rate) for start in starts]
         return _block(arena, rival, rates, arena.judging)._replace(watched=arena.watches)
 
-    def _cells(self, found: Outcome, name: str) -> Block:
+    def _cells(self, found: Findings, name: str) -> Block:
         """A search of one schedule."""
         arena, rival = found.arena, Contestant(name)
         if arena.searches == "judging":
@@ -175,13 +175,13 @@ class Study:
         first, last = arena.grid
         return _block(arena, rival, [arena.place(number) for number in range(first, last + 1)], arena.tuning)
 
-    def _ours(self, found: Outcome, who: Candidate, limits: str, kind: str) -> Block:
+    def _ours(self, found: Findings, who: Candidate, limits: str, kind: str) -> Block:
         arena, unit = found.arena, found.units[limits]
         starts, seeds = (arena.starts, arena.judging) if kind == "ours" else ((1.0,), arena.tuning)
         rates = tuple(rate(start * unit) for start in starts)
         return Block(arena, limits, who.entry, who.label, rates, seeds, watched=kind == "ours" and bool(arena.rivals))
 
-    def _file(self, found: Outcome, kind: str, names: Sequence[str | Contestant], block: Block) -> None:
+    def _file(self, found: Findings, kind: str, names: Sequence[str | Contestant], block: Block) -> None:
         """Put the rows of a block where they belong."""
         rows, arena = self.rows(block), found.arena
         if kind == "rivals":
@@ -205,7 +205,7 @@ class Study:
                 found.tuning.setdefault(label, {})[limits] = list(chain(*rows))
 
 
-def score(rows: Sequence[Row]) -> float:
+def score(rows: Sequence[RunRow]) -> float:
     """The mean logarithm of what counts; infinite if a run failed."""
     if any(row.has_failed for row in rows):
         return inf

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from surefoot.judge.rows import Row
-    from surefoot.judge.study import Outcome
+    from surefoot.judge.rows import RunRow
+    from surefoot.judge.study import Findings
 
 BUDGETS = (1, 2, 4, 8, 16, 36)
 """Runs of a search."""
@@ -43,39 +43,39 @@ class Search(NamedTuple):
         return max((runs for runs, found in zip(self.budgets, self.ratios, strict=True) if found.mean <= 1.0), default=0)
 
 
-def values(rows: Sequence[Row]) -> NDArray[np.float64]:
+def values(rows: Sequence[RunRow]) -> NDArray[np.float64]:
     """What counts at the end; of runs that failed, what it was before training."""
     return np.array([row.value for row in rows])
 
 
-def diverged(rows: Sequence[Row]) -> int:
+def diverged(rows: Sequence[RunRow]) -> int:
     """How many runs did."""
     return sum(row.has_diverged for row in rows)
 
 
-def failed(rows: Sequence[Row]) -> int:
+def failed(rows: Sequence[RunRow]) -> int:
     """How many runs diverged, or ended above where they began."""
     return sum(row.has_failed for row in rows)
 
 
-def ratio(rows: Sequence[Row], others: Sequence[Row]) -> stats.Ratio:
+def ratio(rows: Sequence[RunRow], others: Sequence[RunRow]) -> stats.Ratio:
     """Rows against others of the same seeds."""
     return stats.ratio(values(rows), values(others))
 
 
-def limits_of(found: Outcome, label: str) -> str:
+def limits_of(found: Findings, label: str) -> str:
     """The limits under which a candidate did best from the seeds of tuning, as those of its rivals are chosen."""
     every = found.tuning.get(label, {})
     known = [limits for limits in found.arena.limits if every.get(limits)]
     return min(known, key=lambda limits: score(every[limits])) if known else found.arena.limits[0]
 
 
-def ours(found: Outcome, label: str) -> dict[float, list[Row]]:
+def ours(found: Findings, label: str) -> dict[float, list[RunRow]]:
     """A candidate's rows by start, under those limits."""
     return found.ours[label][limits_of(found, label)]
 
 
-def best_constant(found: Outcome) -> NDArray[np.float64]:
+def best_constant(found: Findings) -> NDArray[np.float64]:
     """Of every judged seed, what the best constant rate of its search came to."""
     constants = [values(rows) for (name, _), rows in found.cells.items() if name == "constant"]
     best: NDArray[np.float64] = np.min(constants, axis=0)
@@ -99,7 +99,7 @@ def expected_best(chosen_by: NDArray[np.float64], measured: NDArray[np.float64],
     return float(weights @ np.log(np.maximum(measured[np.argsort(chosen_by, kind="stable")], _SMALLEST)))
 
 
-def search(found: Outcome, label: str) -> Search | None:
+def search(found: Findings, label: str) -> Search | None:
     """One run of a candidate, started at the tuned rate, against searches; None where there was none.
 
     On a factorisation the search's runs are on the judged matrix, and the best is that with the lowest loss. On a network each
@@ -131,7 +131,7 @@ def pooled(searches: Sequence[Search]) -> Search:
     return Search(budgets, tuple(stats.ratio(each, np.ones(len(each))) for each in means))
 
 
-def steps_to(rows: Sequence[Row], target: float, steps: int) -> list[float]:
+def steps_to(rows: Sequence[RunRow], target: float, steps: int) -> list[float]:
     """After how many steps each run's held-out loss was first at or below the target; infinite if never."""
     found = []
     for row in rows:
