@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from surefoot import (
     Clip,
@@ -17,6 +21,7 @@ from surefoot import (
     Greedy,
     Hypergradient,
     InverseTime,
+    Learned,
     Linear,
     OneCycle,
     Plateau,
@@ -27,12 +32,13 @@ from surefoot import (
     WarmupStableDecay,
 )
 from surefoot.combine import WrapState
+from surefoot.features import Features
 from surefoot.hold_all import HoldAll
+from surefoot.perceptron import Perceptron
 from surefoot.pictures import policy_picture, theme, vega
+from surefoot.policy_file import Card, shipped, write
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from surefoot.greedy import GreedyState
 
 STEPS, STALL, SPIKE = 600, 200, 330
@@ -133,6 +139,36 @@ OF_LOSS: dict[str, dict[str, Any]] = {
 """By page, policies that do."""
 
 
+def learned(folder: Path) -> dict[str, Any]:
+    """The learned policies that come along and see losses alone; if there are none, one by hand, put into the folder."""
+    made = {f'Learned("{name}")': Learned(name, STEPS) for name in shipped()}
+    seeing = {label: policy for label, policy in made.items() if not policy.signals}
+    return seeing or {"by hand": Learned(by_hand(folder), STEPS)}
+
+
+def by_hand(folder: Path) -> str:
+    """The path of a policy that raises the rate while the loss falls, and lowers it while it rises."""
+    sees = Features(window=10)
+    weights = np.float32([[-0.5 * (name == "trend") for name in sees.names]])
+    card = Card(
+        name="by-hand",
+        description="Raise the rate while the loss falls.",
+        window=sees.window,
+        tier=sees.tier,
+        bound=sees.bound,
+        inputs=sees.names,
+        layers=(len(sees.names), 1),
+        schedule={"is": "WarmupStableDecay", "warmup": 0.0, "decay": 0.3},
+        first=(1, 2),
+        rise=1.2,
+        cut=1.2,
+        alarm=8.0,
+        rescue=4.0,
+    )
+    write(folder / card.name, Perceptron(((weights, np.zeros(1, np.float32)),)), card)
+    return str(folder / card.name)
+
+
 def losses(seed: int = 0) -> list[float]:
     """A made-up loss with noise: it falls, stalls, spikes and falls again."""
     noise = Random(seed)  # noqa: S311 - noise, not secrets
@@ -170,6 +206,8 @@ def draw(folder: Path) -> None:
     drawn = {page: policy_picture(policies, STEPS, width=WIDTH, height=HEIGHT) for page, policies in OF_TIME.items()}
     for page, policies in OF_LOSS.items():
         drawn[page] = policy_picture(policies, STEPS, losses(), width=WIDTH, height=HEIGHT)
+    with TemporaryDirectory() as made:
+        drawn["learned"] = policy_picture(learned(Path(made)), STEPS, losses(), width=WIDTH, height=HEIGHT)
     drawn["stages"] = policy_picture(STAGES, STEPS, losses(), width=WIDTH, height=HEIGHT, log=True)
     drawn["loss"] = fed_picture("loss", losses())
     drawn["alignment"] = fed_picture("alignment", alignments())

@@ -42,8 +42,14 @@ def card(*, window=3, tier="loss", bound=False, **settings):
     return Card(window=window, tier=tier, bound=bound, inputs=inputs, **usual | settings)
 
 
+def silent(*sizes):
+    return Perceptron(
+        tuple((np.zeros((outputs, inputs), "f4"), np.zeros(outputs, "f4")) for inputs, outputs in pairwise(sizes))
+    )
+
+
 def made(folder, name="made-up", *, seed=0, **settings):
-    """The path of a policy's card."""
+    """The path of a policy's card; without a seed, the network never says anything."""
     about = card(**settings)
-    policy_file.write(folder / name, network(*about.layers, seed=seed), about)
+    policy_file.write(folder / name, silent(*about.layers) if seed is None else network(*about.layers, seed=seed), about)
     return str(folder / f"{name}.json")

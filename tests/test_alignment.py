@@ -14,7 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from surefoot import Clip, Constant  # noqa: E402
+from policy_files import made  # noqa: E402
+from surefoot import Clip, Constant, Learned, train  # noqa: E402
 from surefoot.control import Control  # noqa: E402
 from surefoot.episodes import Episodes, Task  # noqa: E402
 from surefoot.features import Features  # noqa: E402
@@ -240,6 +241,26 @@ def test_deployment_sees_what_training_saw(tier, name, optimizer):
             reached.append(scheduler.state.decision)
     assert reached == [*range(2, 9)]
     np.testing.assert_allclose(deployed, trained, rtol=2e-3, atol=2e-3)
+
+
+def test_a_learned_policy_of_gradients_goes_by_what_is_measured_alone_and_in_a_fleet(tmp_path):
+    policy = Learned(made(tmp_path, tier="gradient"), steps=20)
+    problem = network("wine-mlp", gradients=True)
+    alone = [row.rate for row in train(problem, policy, seed=3, steps=20)]
+    together = [float(row.rate[0]) for row in train(problem, policy, seeds=[3], steps=20)]
+    assert alone == pytest.approx(together, rel=1e-3)
+    run, examples = problem.init(3), problem.data()
+    user = OPTIMIZERS["sgd"](run.model.parameters(), lr=problem.base)
+    scheduler, rates = PolicyLR(user, policy), []
+    for _ in range(20):
+        x, y = (torch.from_numpy(table[rows]) for rows in [run.batches.draw()] for table in examples[:2])
+        user.zero_grad()
+        loss = torch.nn.functional.cross_entropy(run.model(x), y.long())
+        loss.backward()
+        user.step()
+        rates.append(user.param_groups[0]["lr"])
+        scheduler.step(loss)
+    assert rates == pytest.approx(alone, rel=1e-3)
 
 
 def test_a_policy_without_signals_measures_nothing():

@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from surefoot import __version__, catalogue, lineup
+import policy_files
+from surefoot import Learned, __version__, catalogue, lineup, policy_file
 from surefoot.cli import app
 
 
@@ -94,3 +96,38 @@ def test_a_store_in_a_missing_folder_fails_in_a_sentence(tmp_path, monkeypatch):
     done = surefoot("compare", "--problem", "wine-mlp", "--store", "nowhere/runs.sqlite")
     assert done.exit_code == 1
     assert re.search("surefoot: the folder of nowhere/runs.sqlite does not exist; make it first", done.stderr)
+
+
+def test_the_card_of_a_learned_policy_is_printed(tmp_path):
+    path = policy_files.made(tmp_path, alarm=8.0)
+    text = surefoot("policies", "show", path).output
+    for words in (
+        "made-up: Was never trained.",
+        "WarmupStableDecay(warmup=0.1, decay=0.4)",
+        "8 times the usual loss",
+        "11 x 8 x 1",
+    ):
+        assert words in text
+    assert json.loads(surefoot("policies", "show", path, "--json").stdout) == json.loads(Path(path).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", policy_file.shipped())
+def test_every_learned_policy_that_comes_along_has_a_card_to_show(name):
+    assert surefoot("policies", "show", name).output == surefoot("policies", "show", f"learned-{name}").output
+    assert f"learned-{name}" in surefoot("policies").output
+
+
+def test_a_card_that_is_not_there_is_answered_in_a_sentence():
+    done = surefoot("policies", "show", "nobody")
+    assert done.exit_code == 2
+    assert "surefoot: no learned policy is called 'nobody'; choose from " in done.stderr
+
+
+def test_a_learned_policy_can_be_entered_by_its_file_and_is_labelled_so(tmp_path):
+    path = policy_files.made(tmp_path)
+    policy = lineup.enter(f"learned(name={path!r})", steps=100)
+    assert policy == Learned(path, steps=100)
+    assert lineup.enter(lineup.label(policy, 100), steps=100) == policy
+    assert lineup.label(policy, 100) == f"learned(name={path!r})"
+    with pytest.raises(ValueError, match="names no file; write learned"):
+        lineup.enter("learned(steps=5)", steps=100)

@@ -18,13 +18,13 @@ FLOORS = {
         "nmf batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot ranks alignment models networks "
+        "data texts ratings torch transformers device snapshot rollback ranks alignment models networks "
         "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
     4: (
-        "insight course lineup catalogue workers compare curves pictures document report tables terminal verify "
-        "judge cli __main__"
+        "insight course cards lineup catalogue workers compare curves pictures document report tables terminal "
+        "verify judge cli __main__"
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

@@ -297,6 +297,36 @@ def test_slots_are_dealt_out_to_problems_in_turn():
     assert ends[2:] == [[True, False, True, False, True], [False, True, False, True, False]]
 
 
+def test_tasks_that_differ_share_the_slots_and_each_goes_its_own_way():
+    every = [
+        tasks([Quadratic()], steps=20, window=5, first=())[0],
+        tasks([Quadratic()], steps=12, budget=False, window=5, first=(), reward="held-out", start=(1.0, 2.0))[0],
+    ]
+    mixed = TrainingVectorEnv.of_tasks([(every[0], 2), (every[1], 3)], autoreset_mode="SameStep")
+    alone = [
+        TrainingVectorEnv.of_tasks([(task, slots)], autoreset_mode="SameStep")
+        for task, slots in zip(every, (2, 3), strict=True)
+    ]
+    seeds, actions = [5, 6, 7, 8, 9], choices(8, 5)
+    together = [mixed.reset(seed=seeds)[0], *(mixed.step(action)[:4] for action in actions)]
+    for envs, own in zip(alone, (slice(0, 2), slice(2, 5)), strict=True):
+        apart = [envs.reset(seed=seeds[own])[0], *(envs.step(action[own])[:4] for action in actions)]
+        np.testing.assert_array_equal(together[0][own], apart[0])
+        for one, other in zip(together[1:], apart[1:], strict=True):
+            for part, same in zip(one, other, strict=True):
+                np.testing.assert_array_equal(part[own], same)
+
+
+def test_tasks_that_show_different_things_are_refused():
+    (seen,), (other,) = tasks([Quadratic()]), tasks([Quadratic()], tier="gradient")
+    with pytest.raises(
+        ValueError, match="all tasks must show the same features: quadratic shows progress, .* alignment, reach"
+    ):
+        TrainingVectorEnv.of_tasks([(seen, 1), (other, 1)])
+    with pytest.raises(ValueError, match="dealt must hold one task or more, got none"):
+        TrainingVectorEnv.of_tasks([])
+
+
 def test_episodes_wait_for_nobody():
     """Asleep, an episode stays as it is, although its neighbour goes on."""
     (task,) = tasks([Quadratic()], first=())

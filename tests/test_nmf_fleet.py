@@ -223,3 +223,12 @@ def test_on_a_gpu_it_is_the_same(made: Any) -> None:
     for expected, signals in zip(steps(fleet, runs, RATES, 10), steps(moved, others, RATES, 10), strict=True):
         for name, values in signals.items():
             assert_allclose(values.cpu(), expected[name], rtol=1e-8, atol=1e-9)
+
+
+def test_what_counts_can_be_the_matrix_itself():
+    problem = Factorisation("own", draw=Matrices(), rank=6, steps=20, measure="matrix")
+    runs = problem.fleet().init([0, 1])
+    residuals = runs.rows - runs.codes @ runs.parts
+    expected = (residuals**2).sum((1, 2)) / (runs.rows**2).sum((1, 2))
+    np.testing.assert_allclose(problem.fleet().held_out(runs), expected)
+    assert problem.held_out(problem.init(1)) == pytest.approx(expected[1])

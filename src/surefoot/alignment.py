@@ -144,7 +144,7 @@ class Alignment:
         last, self._last = self._last, _inner((move, move) for move in self._moves.values())
         slope = gradient * (0.0 if last is None else last)
         is_known = gradient.isfinite() if self._is_known else torch.zeros_like(gradient, dtype=torch.bool)
-        alignment = -along / torch.where(slope > 0.0, slope, 1.0).sqrt()
+        alignment = (0.0 - along) / torch.where(slope > 0.0, slope, 1.0).sqrt()
         self.alignment = torch.where(is_known, alignment, nan)
         relative_step = (self._last / torch.where(size > 0.0, size, 1.0)).sqrt()
         # A fused optimizer under a GradScaler has made no step then.

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue, lineup, tables
+from surefoot.cards import policies
 from surefoot.course.adapt import adapt
 from surefoot.course.command import learn
 from surefoot.insight.command import explain
 from surefoot.judge.command import judge
 from surefoot.runs import Store
-from surefoot.spec import from_dict, to_dict
+from surefoot.spec import from_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
 from surefoot.verify.command import verify_nmf
 
@@ -34,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_EXAMPLE_STEPS = 1000
 DEMO_POLICIES = ["greedy", "constant", "linear", "cosine", "step"]
 
 StoreOption = Annotated[Path, typer.Option("--store", help="File that keeps every finished run.", dir_okay=False)]
@@ -130,21 +130,6 @@ def report(
 
 
 @app.command()
-def policies(*, as_json: JsonOption = False) -> None:
-    """List the policies that can be compared."""
-    made = {name: make(_EXAMPLE_STEPS) for name, make in lineup.LINEUP.items()}
-    if as_json:
-        rows = [{"policy": name, "description": lineup.describe(name), "settings": to_dict(made[name])} for name in made]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = tables.plain("policy", "what it does", f"settings for {_EXAMPLE_STEPS} steps")
-    for name, policy in made.items():
-        table.add_row(name, lineup.describe(name), tables.settings(policy))
-    out.print(table)
-    out.print('Change settings in brackets: --policy "greedy(patience=5, window=20),cosine(end=0.1)"')
-
-
-@app.command()
 def problems(*, as_json: JsonOption = False) -> None:
     """List the problems that policies can be compared on."""
     rows: list[dict[str, Any]] = [
@@ -160,6 +145,7 @@ def problems(*, as_json: JsonOption = False) -> None:
     out.print(table)
 
 
+app.add_typer(policies, name="policies")
 app.command()(verify_nmf)
 app.command()(learn)
 app.command()(adapt)

@@ -74,6 +74,9 @@ class Control:
         alarm: The multiple of the usual loss, its mean over the last window, above which there is an alarm, above 1; infinite
             for none at all.
         rescue: What an alarm divides the scale by, above 1.
+        warmup: Steps over which the scale is led up to the schedule's, evenly in its logarithm, 0 or more. A starting rate that
+            is too high is then met from below, where its first signs do no harm.
+        begin: The fraction of the schedule's scale at which that begins, above 0 and at most 1.
     """
 
     features: Features = Features()  # noqa: RUF009 - it is frozen
@@ -84,6 +87,8 @@ class Control:
     cut: float = 2.0
     alarm: float = inf
     rescue: float = 4.0
+    warmup: int = 0
+    begin: float = 2.0**-8
 
     def __post_init__(self) -> None:
         checks.policy("schedule", self.schedule)
@@ -96,12 +101,17 @@ class Control:
             checks.number(name, getattr(self, name), low=1.0)
             if getattr(self, name) == 1.0:
                 raise ValueError(f"{name} must be above 1, got 1 (at 1 it would change nothing)")
+        checks.whole("warmup", self.warmup, low=0)
+        checks.number("begin", self.begin, low=0.0, high=1.0)
+        if self.begin == 0.0:
+            raise ValueError("begin must be above 0, got 0 (a rate of 0 would stay 0, whatever it is multiplied by)")
 
     def init(self) -> ControlState:
         """Nothing seen and nothing decided; a decision is due."""
         schedule = self.schedule.init()
         seen = self.features.init(-1.0 if self.steps is None else 0.0)
-        return ControlState(schedule.scale, 0, 0, 0, 0.0, 0, self.features.window, schedule, seen)
+        scale = schedule.scale * self._lead(0)
+        return ControlState(scale, 0, 0, 0, 0.0, 0, self.features.window, schedule, seen)
 
     def update(self, state: ControlState, loss: Any, **signals: Any) -> ControlState:
         """One more step, at `state.scale`: see `Features.update` for the signals, which the schedule is told as well."""
@@ -115,7 +125,7 @@ class Control:
             is_alarm, _within_reach(xp, state.correction - log2(self.rescue), state.correction), state.correction
         )
         return ControlState(
-            scale=schedule.scale * xp.exp2(correction),
+            scale=schedule.scale * xp.exp2(correction) * self._lead(state.step + 1),
             step=state.step + 1,
             wait=xp.where(is_alarm, 0 * state.wait, xp.where(state.wait > 1, state.wait - 1, 0 * state.wait)),
             decision=xp.where(is_alarm, 0 * state.decision, state.decision),
@@ -151,11 +161,19 @@ class Control:
         for place, length in enumerate(self.first):
             wait = numbers(wait).where(state.decision == place, length, wait)
         return state._replace(
-            scale=state.schedule.scale * xp.exp2(correction),
+            scale=state.schedule.scale * xp.exp2(correction) * self._lead(state.step),
             wait=wait,
             decision=state.decision + 1,
             correction=correction,
         )
+
+    def _lead(self, step: Any) -> Any:
+        """The fraction of the schedule's scale that the warmup has come to."""
+        if not self.warmup:
+            return 1.0
+        xp = numbers(step)
+        left = xp.where(step < self.warmup, self.warmup - step, 0 * step)
+        return self.begin ** (left / float(self.warmup))
 
     def _is_alarm(self, state: ControlState, loss: Any) -> Any:
         """Whether the loss is no number, or far above the usual of the last window."""

@@ -161,7 +161,7 @@ class Episodes:
         if missing := [name for name in self.task.control.features.signals if name not in signals]:
             raise ValueError(
                 f"what is in view has to be measured, and {self.task.fleet.name} measures no {' and no '.join(missing)} "
-                "(choose tier='loss' and bound=False, or for a network its fleet(gradients=True))"
+                "(choose tier='loss' and bound=False, or for a network gradients=True)"
             )
         return {name: _on_host(value) for name, value in signals.items()}
 

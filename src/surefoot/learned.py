@@ -23,9 +23,9 @@ _made: dict[Any, tuple[Control, Perceptron]] = {}
 class Learned:
     """Do what was learned in other trainings: correct a schedule by what the losses look like.
 
-    Every few steps a small network looks at the `surefoot.Features` of the losses so far and multiplies the scale by up to its
-    largest factor, or divides it. In between, and where the network says nothing, the scale is that of the schedule on the
-    policy's card if there is a budget, and constant if there is none. A loss that explodes cuts the scale at once.
+    Every few steps a small network looks at the `surefoot.features.Features` of the losses so far and multiplies the scale by
+    up to its largest factor, or divides it. In between, and where the network says nothing, the scale is that of the schedule
+    on the policy's card if there is a budget, and constant if there is none. A loss that explodes cuts the scale at once.
 
     A file is read once in a process, when the first policy of its name is made.
 
@@ -76,7 +76,7 @@ class Learned:
         Args:
             state: What `init` or the last `update` returned.
             loss: The step's loss.
-            **signals: Those in view, if the policy sees more than losses, and `progress`: see `surefoot.Features.update`.
+            **signals: Those in view, if the policy sees more than losses, and `progress`: as for `Features.update`.
 
         Raises:
             ValueError: A signal that the policy was made to see is missing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from surefoot import (
@@ -13,6 +14,7 @@ from surefoot import (
     Exponential,
     Greedy,
     InverseTime,
+    Learned,
     Linear,
     OneCycle,
     Plateau,
@@ -21,6 +23,7 @@ from surefoot import (
     Warmup,
     WarmupStableDecay,
 )
+from surefoot.policy_file import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +44,17 @@ LINEUP: dict[str, Callable[[int], Any]] = {
     "one-cycle": lambda steps: OneCycle(steps=steps),
     "wsd": lambda steps: WarmupStableDecay(steps=steps),
     "plateau": lambda _: Plateau(),
+    **{f"learned-{name}": partial(Learned, name) for name in shipped()},
 }
-"""What makes the policy for a budget, by name."""
+"""What makes the policy for a budget, by name; learned policies from files are entered as `learned(name="mine.json")`."""
 
 
 def describe(name: str, steps: int = 1000) -> str:
-    """The first line of what the policy says of itself, without the formula."""
-    line = (type(LINEUP[name](steps)).__doc__ or "").splitlines()[0]
+    """The first line of what the policy says of itself, without the formula; of a learned one, what its card says."""
+    made = LINEUP[name](steps)
+    if isinstance(made, Learned):
+        return made.card.description
+    line = (type(made).__doc__ or "").splitlines()[0]
     return line.partition(":")[0].rstrip(".")
 
 
@@ -65,10 +72,15 @@ def enter(entry: str, steps: int) -> Policy[Any]:
         ValueError: The name is not known, or the settings are not those of the policy; the message lists what is allowed.
     """
     name, bracket, settings = entry.partition("(")
+    if name == "learned":
+        learned = _settings(entry, Learned)
+        if "name" not in learned:
+            raise ValueError(f'{entry!r} names no file; write learned(name="mine.json")')
+        return Learned(**{"steps": steps} | learned)
     if name not in LINEUP:
-        raise ValueError(f"no policy is called {name!r}; choose from {', '.join(LINEUP)}")
+        raise ValueError(f"no policy is called {name!r}; choose from {', '.join(LINEUP)}, learned(name=...)")
     policy = LINEUP[name](steps)
-    return replace(policy, **_settings(entry, policy)) if bracket or settings else policy  # type: ignore[no-any-return]
+    return replace(policy, **_settings(entry, type(policy))) if bracket or settings else policy  # type: ignore[no-any-return]
 
 
 def label(policy: Any, steps: int) -> str:
@@ -79,10 +91,12 @@ def label(policy: Any, steps: int) -> str:
     """
     for name, make in LINEUP.items():
         usual: Any = make(steps)
-        if type(usual) is type(policy):
-            pairs = ((field.name, getattr(policy, field.name)) for field in fields(policy))
-            settings = ", ".join(f"{key}={value!r}" for key, value in pairs if value != getattr(usual, key))
+        if type(usual) is type(policy) and getattr(usual, "name", None) == getattr(policy, "name", None):
+            settings = _differing(policy, usual)
             return f"{name}({settings})" if settings else name
+    if isinstance(policy, Learned):
+        settings = _differing(policy, replace(policy, steps=None if policy.timed else steps))
+        return f"learned(name={policy.name!r}{', ' if settings else ''}{settings})"
     return repr(policy)
 
 
@@ -106,7 +120,12 @@ def _part(steps: int, fraction: float) -> int:
     return max(1, round(steps * fraction))
 
 
-def _settings(entry: str, policy: Any) -> dict[str, Any]:
+def _differing(policy: Any, usual: Any) -> str:
+    pairs = ((field.name, getattr(policy, field.name)) for field in fields(policy))
+    return ", ".join(f"{key}={value!r}" for key, value in pairs if value != getattr(usual, key))
+
+
+def _settings(entry: str, policy: type[Any]) -> dict[str, Any]:
     allowed = [field.name for field in fields(policy)]
     advice = f"write settings as name=value, with names from {', '.join(allowed)}"
     try:

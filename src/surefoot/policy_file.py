@@ -58,11 +58,11 @@ class Card:
     Attributes:
         name: What it is called.
         description: What it is for, in a sentence.
-        window, tier, bound: What it sees: see `surefoot.Features`.
+        window, tier, bound: What it sees: see `surefoot.features.Features`.
         inputs: The names of what it sees, in the network's order.
         layers: Sizes of the network, from the inputs to the one output.
         schedule: What it corrects where the budget is known, as `surefoot.spec.to_dict` writes it, but without `steps`.
-        first, rise, cut, alarm, rescue: How it acts: see `surefoot.control.Control`.
+        first, rise, cut, alarm, rescue, warmup, begin: How it acts: see `surefoot.control.Control`.
         training: Where it comes from: the command, the seed, what it was trained on and for how long.
         judged: What it was measured to be worth, problem by problem; empty before it was.
         surefoot: The version that it was trained with.
@@ -87,6 +87,8 @@ class Card:
     cut: float
     alarm: float
     rescue: float
+    warmup: int = 0
+    begin: float = 1.0
     training: dict[str, Any] = field(default_factory=dict)
     judged: tuple[dict[str, Any], ...] = ()
     surefoot: str = ""
@@ -135,6 +137,8 @@ class Card:
             cut=self.cut,
             alarm=self.alarm,
             rescue=self.rescue,
+            warmup=self.warmup,
+            begin=self.begin,
         )
 
     def _schedule(self, steps: int) -> Policy[Any]:

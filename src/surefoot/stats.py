@@ -78,7 +78,7 @@ class Ratio(NamedTuple):
         median: The median of the pairs.
         wins: In how many of them the loss is below the other.
         ties: In how many it is the same.
-        count: How many there are.
+        pairs: How many there are.
     """
 
     mean: float
@@ -87,7 +87,7 @@ class Ratio(NamedTuple):
     median: float
     wins: int
     ties: int
-    count: int
+    pairs: int
 
     @property
     def verdict(self) -> str:
@@ -99,7 +99,7 @@ class Ratio(NamedTuple):
     @property
     def win_rate(self) -> tuple[float, float, float]:
         """The share of wins among the pairs that are no ties, and its 95% interval; NaN and all of 0 to 1 without any."""
-        decided = self.count - self.ties
+        decided = self.pairs - self.ties
         return (self.wins / decided if decided else float("nan"), *clopper_pearson(self.wins, decided))
 
 

@@ -34,6 +34,8 @@ def tasks(
     cut: float = 2.0,
     alarm: float = inf,
     rescue: float = 4.0,
+    warmup: int = 0,
+    begin: float = 2.0**-8,
     start: tuple[float, ...] = (0.01, 10.0),
     reward: str = "training",
     worst: float = 100.0,
@@ -54,13 +56,15 @@ def tasks(
         window: Optimizer steps from one decision to the next, 1 or more.
         first: Lengths of the first windows where they differ.
         tier: What is in view: "loss", or "gradient" for problems that measure `alignment` and `relative_step`: factorisations
-            do, and fleets of networks if asked to, `network(...).fleet(gradients=True)`.
+            do, and networks if asked to, `network(..., gradients=True)`.
         bound: Whether the rate over the stability bound is in view as well, for problems that measure `bound`.
         schedule: What actions correct: a policy, or a class of policies that is called with `steps`; None for a constant rate.
         rise: The largest factor of one decision, above 1.
         cut: The largest divisor of one decision, above 1.
         alarm: The multiple of the usual loss above which the scale is divided by `rescue` at once: see `Control`.
         rescue: That divisor, above 1.
+        warmup: Steps over which the scale is led up to the schedule's.
+        begin: The fraction of it at which that begins.
         start: Between which multiples of a problem's base rate an episode's own is drawn: see `surefoot.episodes.Task`.
         reward: What is to fall, "training", "held-out" or "final": see `surefoot.episodes.Task`.
         worst: The multiple of its first loss from which on a run counts as diverged, above 1.
@@ -80,6 +84,8 @@ def tasks(
             cut=cut,
             alarm=alarm,
             rescue=rescue,
+            warmup=warmup,
+            begin=begin,
         )
         made.append(Task(fleet(problem), control, length, start, reward, worst))
     return made

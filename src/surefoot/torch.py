@@ -17,6 +17,7 @@ from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
 from surefoot.device import DeviceRunner
 from surefoot.ranks import mean_over_ranks
+from surefoot.rollback import Rollback
 from surefoot.runner import runner
 from surefoot.snapshot import plain, restored
 
@@ -76,11 +77,13 @@ class PolicyLR(LRScheduler):
         total_seconds: The budget in seconds from here on, above 0. The policy gets the signal `progress` with every loss, the
             fraction that is used up by then; schedules made for a budget follow it instead of their own count.
         clock: What tells the time, in seconds from anywhere.
+        rollback: The model, to be put back to where it was well when the policy raises an alarm; or a
+            `surefoot.rollback.Rollback` with settings of its own. It takes twice the memory of model and optimizer.
 
     Raises:
         TypeError: The optimizer or the policy is not one, or a budget is no number.
         ValueError: `last_epoch` is not -1, `on_device` is asked for with rates that are not tensors on one device, or the
-            budget is outside its range, given twice, or nothing that this policy can use.
+            budget is outside its range, given twice, or nothing that this policy can use; or it has no alarms to roll back at.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class PolicyLR(LRScheduler):
         total_steps: int | None = None,
         total_seconds: float | None = None,
         clock: Callable[[], float] = monotonic,
+        rollback: torch.nn.Module | Rollback | None = None,
     ) -> None:
         checks.policy("policy", policy)
         if last_epoch != -1:
@@ -107,6 +111,7 @@ class PolicyLR(LRScheduler):
             raise ValueError("on_device keeps the host out of every step, and total_seconds needs its clock (leave one out)")
         self._watch = None if total_seconds is None else budget.Stopwatch(total_seconds, clock)
         self.policy = policy = policy if self._watch is None else budget.by_clock(policy)
+        self._rollback = None if rollback is None else _rollback(rollback, optimizer, policy)
         self._runner: Runner = runner(policy)
         self._on_device = on_device
         self._written: tuple[Any, int] = (None, 0)
@@ -159,6 +164,8 @@ class PolicyLR(LRScheduler):
         written, groups = self._written
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
+        if self._rollback is not None:
+            self._rollback.step(self.state.alarms)
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group: its base rate times the policy's scale."""
@@ -186,6 +193,8 @@ class PolicyLR(LRScheduler):
             self._measured.forget()
         if self._watch is not None:
             self._watch.set(state_dict.get("elapsed", 0.0))
+        if self._rollback is not None:
+            self._rollback.restart(state.alarms)
         if self._on_device:
             self._settle(state)
         else:
@@ -348,6 +357,15 @@ class GreedyLR(PolicyLR):
         super()._write(scale)
         if self._verbose:
             logging.getLogger("surefoot").info("step %d: the rates are %s", self.last_epoch, self._last_lr)
+
+
+def _rollback(model: torch.nn.Module | Rollback, optimizer: Optimizer, policy: Policy[Any]) -> Rollback:
+    if not hasattr(policy.init(), "alarms"):
+        raise ValueError(
+            f"rollback goes by the alarms that a policy counts in its state, and {type(policy).__name__} counts none "
+            "(leave it out, or take Learned or surefoot.control.Control)"
+        )
+    return model if isinstance(model, Rollback) else Rollback(model, optimizer)
 
 
 def base_rates(optimizer: Any) -> list[float]:

@@ -62,7 +62,7 @@ def learn(
         return
     assert on is not None
     with failing(), refusing():
-        from surefoot.course.processes import Order
+        from surefoot.course.processes import Order, alone
         from surefoot.learn import lesson
         from surefoot.learn.training import standing
 
@@ -71,9 +71,9 @@ def learn(
         name = _named(name, about)
         order = Order(on, tier, settings, folder / name)
         found = [standing(about, settings, seed, order.place(seed)) for seed in range(seeds)]
-        folder.mkdir(parents=True, exist_ok=True)
-    records, is_over = _learn(order, seeds, found, None if minutes is None else monotonic() + 60.0 * minutes)
-    with failing():
+        order.folder.mkdir(parents=True, exist_ok=True)
+    with failing(), alone(order.folder):
+        records, is_over = _learn(order, seeds, found, None if minutes is None else monotonic() + 60.0 * minutes)
         _finish(about, records, folder / name, order, as_json=as_json, is_over=is_over)
 
 
@@ -82,7 +82,7 @@ def _learn(order: Order, seeds: int, found: Sequence[Record | None], until: floa
     from surefoot.course.live import Telling
     from surefoot.course.processes import learn as in_processes
 
-    with failing(), Telling(range(seeds), order.settings.rounds) as telling:
+    with Telling(range(seeds), order.settings.rounds) as telling:
         for record in found:
             if record is not None:
                 telling.tell(record, is_new=False)
@@ -150,6 +150,8 @@ def _card(name: str, about: Lesson, best: Record, records: Sequence[Record], ord
         cut=control.cut,
         alarm=control.alarm,
         rescue=control.rescue,
+        warmup=control.warmup,
+        begin=control.begin,
         training={
             "command": _command(),
             "on": about.name,

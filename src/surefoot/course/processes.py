@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surefoot.learn import Settings
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows
+    flock = None  # type: ignore[assignment]
 
 _PRELOAD = (*TRAINING, "surefoot.learn.ppo")
 
@@ -37,6 +43,22 @@ class Order(NamedTuple):
     def place(self, seed: int) -> Path:
         """Where the training of a seed is kept."""
         return self.folder / f"seed-{seed}"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else learns in this folder meanwhile; on Windows nobody is told.
+
+    Raises:
+        LearningError: Somebody does.
+    """
+    with (folder / "lock").open("w") as file:
+        if flock is not None:
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+            except BlockingIOError as error:
+                raise LearningError(f"another process is learning in {folder}; wait for it, or take another --name") from error
+        yield
 
 
 class LearningError(RuntimeError):

@@ -19,8 +19,8 @@ SEARCHED = ("constant", "linear", "cosine", "step", "exponential", "wsd")
 """Schedules of a search."""
 
 TRIED = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Rates of a search on a matrix, as multiples of the one at which a constant does best on those that policies are learned on: with
-the schedules they make 36 runs."""
+"""Rates of a search on a matrix, as multiples of the one at which a constant does best on those that policies are learned on:
+with the schedules they make 36 runs."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Arena:
         searches: What a search tries its runs on: `"judging"`, the judged run itself, as there is one matrix for each seed, at
             the rates `TRIED`; `"tuning"`, the seeds and the grid of tuning, where rivals' rates are tuned on this very problem
             as well; or `""`, there is none.
-        anchor: The rate in the middle of the grid that tuning begins with; the problem's base rate if None.
-        grid: The first and the last place of that grid, with `fineness` places to a decade.
+        grid: The first and the last place of the grid of rates that tuning begins with, 0 being the problem's base rate, with
+            `fineness` places to a decade.
         rivals: Who else takes part.
         wrong: Those of them that are also started at wrong rates; all if None.
         limits: What the judged policy's rates count, each judged apart: see `surefoot.nmf.Factorisation.rates`.
@@ -59,7 +59,6 @@ class Arena:
     measure: str = "held-out"
     tuned_on: tuple[str, ...] = ()
     searches: str = ""
-    anchor: float | None = None
     grid: tuple[int, int] = (-4, 4)
     fineness: int = 2
     rivals: tuple[Contestant, ...] = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
@@ -76,9 +75,8 @@ class Arena:
         return int(self.problem.steps)
 
     def place(self, number: int) -> float:
-        """The rate at a place of the grid, 0 being the middle."""
-        middle = self.problem.base if self.anchor is None else self.anchor
-        return rate(middle * 10.0 ** (number / self.fineness))
+        """The rate at a place of the grid."""
+        return rate(self.problem.base * 10.0 ** (number / self.fineness))
 
     def fleet(self, limits: str, *, gradients: bool) -> Fleet[Any]:
         """The problem for many runs, with these limits on rates."""

@@ -82,15 +82,11 @@ def _together(block: Block) -> list[Row]:
                 rates.append(np.asarray(row.rate))
     ends = _ends(arena, evaluations, count)
     curves = [found[0] for _, found in evaluations] if block.watched and arena.watches else []
-    return [
-        Row(
-            key,
-            *(rounded(float(value)) for value in (before[place], ends[0][place], ends[1][place])),
-            curve=_path(curves, place),
-            rates=_path(rates, place),
-        )
-        for place, key in enumerate(block.keys)
-    ]
+    rows = []
+    for place, key in enumerate(block.keys):
+        first, final, held_out = (rounded(float(value)) for value in (before[place], ends[0][place], ends[1][place]))
+        rows.append(Row(key, first, final, held_out, _path(curves, place), _path(rates, place)))
+    return rows
 
 
 def _measure(arena: Arena, runs: Fleet[Any]) -> Callable[[Any], NDArray[np.float64]]:

@@ -61,15 +61,15 @@ def _of_matrices(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
         means = {start: float(np.exp(np.mean(np.log(each)))) for start, each in pairs.items()}
         worst = max(means, key=lambda start: means[start])
         text = (
-            f"On {arena.says}: from every start {_range(ours)} the tuned rate, within 10% of the best constant of 6, chosen per "
-            f"matrix: {_times(means[worst])} of it in the geometric mean at the worst start, {worst:g}; {np.sum(every <= CLOSE)}"
-            f"/{len(every)} single runs within 10%."
+            f"On {arena.says}: from every start {_range(ours)} the tuned rate, within 10% of the best constant of 6, chosen "
+            f"per matrix: {_times(means[worst])} of it in the geometric mean at the worst start, {worst:g}; "
+            f"{np.sum(every <= CLOSE)}/{len(every)} single runs within 10%."
         )
         yield text, means[worst] <= CLOSE
         with_wsd = worth.ratio(ours[1.0], found.equal[Contestant("wsd")])
         text = (
             f"On {arena.says}: the median at least 10% better than tuned WSD: median {_times(with_wsd.median)}, geometric mean "
-            f"{_interval(with_wsd)}, {with_wsd.wins}/{with_wsd.count} matrices better."
+            f"{_interval(with_wsd)}, {with_wsd.wins}/{with_wsd.pairs} matrices better."
         )
         yield text, with_wsd.median <= CLEARLY
     else:
@@ -101,11 +101,11 @@ def _of_targets(found: Outcome, label: str) -> Iterator[tuple[str, bool]]:
     cosine, ours = found.rivals[Contestant("cosine")][1.0], worth.ours(found, label)[1.0]
     target = stats.TARGET_MARGIN * float(np.median(worth.values(cosine)))
     mine, theirs = (float(np.median(worth.steps_to(rows, target, found.arena.steps))) for rows in (ours, cosine))
-    text = f"On {found.arena.says}: fewer steps to the target than tuned cosine: {_steps(mine)} against {_steps(theirs)} (medians)."
-    yield text, mine < theirs
+    than = f"{_steps(mine)} against {_steps(theirs)} (medians)"
+    yield f"On {found.arena.says}: fewer steps to the target than tuned cosine: {than}.", mine < theirs
     end = worth.ratio(ours, cosine)
-    text = f"On {found.arena.says}: a lower held-out loss at the end than tuned cosine: {_interval(end)}, {end.wins}/{end.count} seeds."
-    yield text, end.high < 1.0
+    than = f"{_interval(end)}, {end.wins}/{end.pairs} seeds"
+    yield f"On {found.arena.says}: a lower held-out loss at the end than tuned cosine: {than}.", end.high < 1.0
 
 
 def _on_average(outcomes: Mapping[str, Outcome], label: str) -> Iterator[tuple[str, bool]]:
@@ -116,7 +116,7 @@ def _on_average(outcomes: Mapping[str, Outcome], label: str) -> Iterator[tuple[s
         mean = stats.ratio(means, np.ones(len(means)))
         text = (
             f"Over {len(held)} problems of held-out architecture or data: better on average than the schedule tuned on each: "
-            f"{_interval(mean)} in the geometric mean, better on {mean.wins}/{mean.count} of them."
+            f"{_interval(mean)} in the geometric mean, better on {mean.wins}/{mean.pairs} of them."
         )
         yield text, mean.mean < 1.0
     for searched in ("judging", "tuning"):
@@ -132,9 +132,10 @@ def _on_average(outcomes: Mapping[str, Outcome], label: str) -> Iterator[tuple[s
 def _against(found: Outcome, label: str, rival: Contestant, least: float) -> tuple[str, bool]:
     limits = worth.limits_of(found, label)
     against = worth.ratio(worth.ours(found, label)[1.0], found.equal[rival])
+    how = "no limits" if limits == "plain" else f"rates {limits}"
     text = (
-        f"On {found.arena.says}: at least {1 - least:.0%} better than tuned {rival.name}: {_interval(against)} of its error, with "
-        f"{'no limits' if limits == 'plain' else f'rates {limits}'}; {against.wins}/{against.count} matrices better."
+        f"On {found.arena.says}: at least {1 - least:.0%} better than tuned {rival.name}: {_interval(against)} of its error, "
+        f"with {how}; {against.wins}/{against.pairs} matrices better."
     )
     return text, against.mean <= least
 

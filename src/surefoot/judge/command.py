@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surefoot import __version__
+from surefoot import __version__, checks
 from surefoot.terminal import STOPPED, JsonOption, err, failing, out, progress, refusing, say
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def judge(
             raise ValueError("name at least one policy to judge, such as greedy or the file of a learned one")
         if redraw and (folder is None or not folder.is_dir()):
             raise ValueError(f"there is no folder {folder or ''}; name one that `surefoot judge` made with --out")
-        folders.checks.one_of("on", on, folders.KINDS)
+        checks.one_of("on", on, folders.KINDS)
         judged = [candidate(entry) for entry in policy or []]
     place = folder or Path(f"surefoot-judge-{on}{'-quick' if quick else ''}")
     with failing():

@@ -90,8 +90,8 @@ def candidate(entry: str) -> Candidate:
     if not isinstance(made, Learned):
         return Candidate(entry, entry, {})
     card = made.card
-    training = {name: card.training[name] for name in ("transitions", "seconds") if name in card.training}
-    return Candidate(f"{card.name}@{card.sha256[:8]}", entry, {**training, "window": card.window})
+    training: dict[str, Any] = {name: card.training[name] for name in ("transitions", "seconds") if name in card.training}
+    return Candidate(f"{card.name}@{card.sha256[:8]}", entry, training | {"window": card.window})
 
 
 def is_blind(entry: str, steps: int) -> bool:

@@ -10,7 +10,6 @@ from surefoot.nmf import Factorisation, Matrices
 from surefoot.tasks import random_factorisations
 
 NOISES = (0.1, 0.5, 2.0)
-WIDE = {"scale": (0.1, 10.0), "noise": (0.01, 0.3), "density": (0.3, 1.0)}
 _PLAIN = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
 _TRACKING = (Contestant("constant", "bound"), Contestant("wsd", "bound"))
 _LIMITED = tuple(Contestant(entry, limits) for limits in ("clipped", "bound") for entry in SCHEDULES)
@@ -41,7 +40,7 @@ def arenas(*, quick: bool = False) -> list[Arena]:
         unseen,
         name="large",
         says="unseen matrices of 200 x 100, rank 10, batches of 8 rows; rates tuned on 60 x 40",
-        problem=replace(unseen.problem, rank=10, draw=Matrices(rows=200, columns=100, rank=(10, 10), **WIDE)),
+        problem=replace(unseen.problem, rank=10, draw=replace(unseen.problem.draw, rows=200, columns=100, rank=(10, 10))),
         judging=_seeds(20_000, 4 if quick else 48),
         tuned_on=("unseen",),
         axis="size",

@@ -227,9 +227,14 @@ def _one(channel: str = "y") -> Spec:
 
 
 def _ratio_axis(low: float, high: float, title: str) -> Spec:
-    domain = [min(low, 0.95) / 1.03, max(high, 1.05) * 1.03]
+    domain = min(low, 0.95) / 1.03, max(high, 1.05) * 1.03
     shown = {"values": ticks(*domain, most=8), "format": ".3~g"}
-    return {"type": "quantitative", "title": title, "scale": {"type": "log", "domain": domain, "nice": False}, "axis": shown}
+    return {
+        "type": "quantitative",
+        "title": title,
+        "scale": {"type": "log", "domain": list(domain), "nice": False},
+        "axis": shown,
+    }
 
 
 def _log(field: str, title: str, values: Sequence[float]) -> Spec:
@@ -244,6 +249,7 @@ def _hue(domain: Sequence[str], shown: Sequence[str], *, field: str = "policy", 
         "title": None,
         "values": list(shown),
         "symbolType": "stroke",
+        "symbolOpacity": 1,
         "columns": columns,
         "labelFontSize": 11,
     }

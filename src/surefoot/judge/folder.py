@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot import __version__, checks, document
@@ -17,6 +16,7 @@ from surefoot.workers import TRAINING, in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from surefoot.judge.arenas import Arena
     from surefoot.judge.blocks import Block

@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from surefoot.networks import Network
 
 SLOW = {"fashion-cnn": 400, "stdlib-gpt": 200}
-"""Vision and language, with their budgets: how fast they get to a target counts as well. A run takes seconds, so there are fewer
-of them."""
-KNOWN = 2
-"""Problems that policies are learned on, per optimizer, on which rivals' general rates are tuned: the smallest."""
+"""Vision and language, with their budgets: how fast they get to a target counts as well. A run takes seconds, so there are
+fewer of them."""
+KNOWN = {
+    "plain-sgd": ("digits-16", "teacher-48"),
+    "sgd": ("digits-32-noisy", "mixture-16-strong"),
+    "adam": ("digits-32x32", "mixture-32-noisy"),
+    "adamw": ("digits-24x24-noisy-normed", "mixture-24x24"),
+}
+"""Problems that policies are learned on, by optimizer, on which rivals' general rates are tuned; others drive Adam's."""
 ANCHORS = {"plain-sgd": 0.1, "sgd": 0.03, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.003, "adagrad": 0.03}
 """Where the common grid of rates begins, by optimizer."""
 GRID = (-3, 2)
 """Places of that grid, in half decades."""
 _FEW = tuple(Contestant(entry) for entry in ("constant", "cosine", "wsd"))
-_WRONG = tuple(Contestant(entry) for entry in ("constant", "cosine", "wsd", "greedy"))
-_BLIND = tuple(Contestant(entry) for entry in (*SCHEDULES, CLOSED[0]))
+_WRONG = tuple(Contestant(entry) for entry in ("cosine", "wsd"))
+_ALL = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
 _FIRST = 90_000
 """Far from the seeds that anything is learned from."""
 
@@ -36,7 +41,7 @@ def arenas(*, quick: bool = False) -> list[Arena]:
     """
     chosen = judging()
     if quick:
-        chosen = [one for one in chosen if one.problem.name in {"fashion-32", "teacher-rmsprop"}]
+        chosen = [one for one in chosen if one.problem.name in {"modules-24x24", "teacher-rmsprop"}]
     optimizers = {one.problem.optimizer for one in chosen}
     known = {optimizer: _known(optimizer, quick) for optimizer in sorted(optimizers)}
     tuned_on = {optimizer: tuple(arena.name for arena in each) for optimizer, each in known.items()}
@@ -47,11 +52,10 @@ def arenas(*, quick: bool = False) -> list[Arena]:
 
 
 def _known(optimizer: str, quick: bool) -> list[Arena]:
-    """What general rates are tuned on; with an optimizer that nothing is learned with, problems of Adam's driven by it."""
-    every = training()
-    mine = [one for one in every if one.optimizer == optimizer]
-    borrowed = [replace(one, optimizer=optimizer) for one in every if one.optimizer == "adam"]
-    few = sorted(mine or borrowed, key=lambda one: one.steps * one.batch_size)[: 1 if quick else KNOWN]
+    """What general rates are tuned on."""
+    every = {one.name: one for one in training()}
+    names = KNOWN.get(optimizer, KNOWN["adam"])[: 1 if quick else None]
+    few = [replace(every[name], optimizer=optimizer, base=ANCHORS[optimizer]) for name in names]
     return [
         Arena(
             name=f"{optimizer}-{one.name}",
@@ -59,9 +63,8 @@ def _known(optimizer: str, quick: bool) -> list[Arena]:
             problem=_quickly(one, quick),
             judging=(),
             tuning=_seeds(1000, 2),
-            anchor=ANCHORS[optimizer],
             grid=GRID,
-            rivals=_BLIND,
+            rivals=_ALL,
             together=48,
         )
         for one in few
@@ -72,14 +75,13 @@ def _judged(axis: str, problem: Network, tuned_on: tuple[str, ...], quick: bool)
     arena = Arena(
         name=problem.name,
         says=f"{problem.name}, driven by {problem.optimizer}",
-        problem=_quickly(problem, quick),
+        problem=replace(_quickly(problem, quick), base=ANCHORS[problem.optimizer]),
         judging=_seeds(0, 3 if quick else 10),
-        tuning=_seeds(1000, 2 if quick else 3),
+        tuning=_seeds(1000, 2),
         tuned_on=tuned_on,
         searches="tuning",
-        anchor=ANCHORS[problem.optimizer],
         grid=GRID,
-        rivals=_BLIND,
+        rivals=_ALL,
         wrong=_WRONG,
         axis=axis,
         together=50,
@@ -88,7 +90,7 @@ def _judged(axis: str, problem: Network, tuned_on: tuple[str, ...], quick: bool)
         return arena
     return replace(
         arena,
-        problem=replace(problem, steps=SLOW[problem.name]),
+        problem=replace(arena.problem, steps=SLOW[problem.name]),
         judging=_seeds(0, 5),
         tuning=_seeds(1000, 2),
         tuned_on=(),

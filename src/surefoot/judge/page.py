@@ -10,7 +10,7 @@ from surefoot.judge import figures, worth
 from surefoot.judge.claims import claims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.table import Table
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 TITLE = "What a learned schedule is worth on problems never seen"
 READING = {
-    "Ratio": "What counts at the end over what a rival came to from the same seed: below 1 is better. Its mean is geometric, its "
-    "95% interval a bootstrap over seeds.",
-    "Counts": "For factorisations |V - WH|\u00b2 / |V|\u00b2 of all rows to train on, with a noisy oracle its root; for networks the mean "
-    "of the last three of 20 held-out losses.",
-    "Failed": "A run that ended above where it began; it counts with what it was before training. It diverged if it ended at more "
-    "than twice that, or with a loss that is not finite.",
-    "Tuned": "The rate with the lowest geometric mean from seeds of tuning, from a grid that is extended while the best is at its "
-    "edge; a rate at which a run failed is out. Of a policy that was judged under several limits, the limits that did best there.",
-    "Search": "Six schedules at six rates, on matrices a factor of 2 apart, on networks half a decade: 36 runs; on the slowest networks "
-    "fewer. The expected best of n drawn at random is computed from all "
-    "of them. On a factorisation each is made on the judged matrix and the best is known; on a network each is one run, the best is "
-    "chosen by its held-out loss and counts as what the same settings come to from other seeds.",
+    "Ratio": "What counts at the end over what a rival came to from the same seed: below 1 is better. Its mean is geometric, "
+    "its 95% interval a bootstrap over seeds.",
+    "Counts": "For factorisations the relative loss |V - WH|\u00b2 / |V|\u00b2 of all rows to train on, with a noisy "
+    "oracle its root; for networks the mean of the last three of 20 held-out losses.",
+    "Failed": "A run that ended above where it began; it counts with what it was before training. It diverged if it ended at "
+    "more than twice that, or with a loss that is not finite.",
+    "Tuned": "The rate with the lowest geometric mean from seeds of tuning, from a grid that is extended while the best is at "
+    "its edge; a rate at which a run failed is out. Of a policy judged under several limits, those that did best there.",
+    "Search": "Six schedules at six rates, on matrices a factor of 2 apart, on networks half a decade: 36 runs; on the slowest "
+    "networks fewer. The expected best of n drawn at random is computed from all of them. On a factorisation each is made on "
+    "the judged matrix and the best is known; on a network each is one run, the best is chosen by its held-out loss, and "
+    "counts as what the same settings come to from other seeds.",
 }
 _CAPTIONS = {
     "sensitivity": (
@@ -45,8 +45,7 @@ _CAPTIONS = {
     ),
     "shapes": (
         "What was learned",
-        "Rates over the part of the budget, over the tuned rate: medians and quartiles over runs from each start; the classical "
-        "schedules, at their own tuned rates, dashed.",
+        "Rates by part of the budget, in units of the tuned rate: medians and quartiles over runs. Dashed: the classical.",
     ),
     "duels": ("Rival by rival", "From the tuned rate: geometric mean and its interval as a point, median as a stroke."),
 }
@@ -136,12 +135,12 @@ def _every(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Iterator[tuple
 def _claims(outcomes: Sequence[Outcome], labels: Sequence[str]) -> str:
     found = all_claims(outcomes, labels)
     rows = [
-        f"<tr{'' if claim.is_reached else ' class=unmet'}><td>{escape(claim.policy)}</td>"
-        f'<td>{"reached" if claim.is_reached else "missed"}</td><td class="text">{escape(claim.text)}</td></tr>'
+        f"<tr{'' if claim.is_reached else ' class=unmet'}><th scope='row'>{escape(claim.text)}</th>"
+        f"<td>{escape(claim.policy)}</td><td>{'reached' if claim.is_reached else 'missed'}</td></tr>"
         for claim in found
     ]
     reached = sum(claim.is_reached for claim in found)
-    return _section(f"What was to be reached: {reached}/{len(found)}", _rows(["policy", "", "claim"], rows))
+    return _section(f"What was to be reached: {reached}/{len(found)}", _rows(["claim", "policy", ""], rows))
 
 
 def _ratios(outcomes: Sequence[Outcome], labels: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:
@@ -150,7 +149,7 @@ def _ratios(outcomes: Sequence[Outcome], labels: Sequence[str]) -> tuple[str, li
     for found, label, rival, tuned, ratio in _every(outcomes, labels):
         _, low, high = ratio.win_rate
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-        wins = f"{ratio.wins}/{ratio.count - ratio.ties}"
+        wins = f"{ratio.wins}/{ratio.pairs - ratio.ties}"
         figures_ = [f"{ratio.mean:.3f}", interval, f"{ratio.median:.3f}", wins, f"{low:.0%} to {high:.0%}", ratio.verdict]
         rows.append([found.arena.name, label, rival, tuned, *figures_])
     return "Every rival", heads, rows
@@ -188,10 +187,8 @@ def _rates(outcomes: Sequence[Outcome]) -> tuple[str, list[str], list[list[str]]
             own = f"{found.own[rival].rate:g}" if found.own else ""
             middle = f"{float(sorted(worth.values(end))[len(end) // 2]):.4g}"
             known = found.general[rival]
-            rows.append(
-                [found.arena.name, rival.name, f"{known.rate:g}", own, f"{found.tuned[rival].runs}", middle]
-                + [f"{worth.failed(end)}/{len(end)}"]
-            )
+            failed = f"{worth.failed(end)}/{len(end)}"
+            rows.append([found.arena.name, rival.name, f"{known.rate:g}", own, f"{found.tuned[rival].runs}", middle, failed])
     return "Rates", heads, rows
 
 

@@ -115,7 +115,7 @@ class Rows:
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows, and wait until the disk has them."""
         added = list(rows)
-        lines = [] if self.there else [_HEAD]
+        lines: list[tuple[str, ...]] = [] if self.there else [_HEAD]
         lines += [tuple(_text(value) for value in (*row.key, *row[1:])) for row in added]
         left = memoryview(_encoded(lines))
         while left:
@@ -150,17 +150,15 @@ class Rows:
 def _parsed(path: Path, data: bytes) -> dict[Key, Row]:
     try:
         text = data[: data.rfind(b"\n") + 1].decode()
-        lines = list(csv.reader(StringIO(text)))
-        if lines and tuple(lines[0]) != _HEAD:
-            raise ValueError(lines[0])
-        rows = [_row(line) for line in lines[1:]]
-    except (ValueError, TypeError, csv.Error) as error:
+        lines = list(csv.DictReader(StringIO(text)))
+        rows = [_row(*(line[name] for name in _HEAD)) for line in lines]
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise JournalError(f"{path} does not hold the rows of a judgement; name another folder") from error
     return {row.key: row for row in rows}
 
 
-def _row(line: Sequence[str]) -> Row:
-    arena, limits, policy, rate, seed, before, final, held_out, curve, rates = line
+def _row(arena: str, limits: str, policy: str, rate: str, seed: str, *others: str) -> Row:
+    before, final, held_out, curve, rates = others
     key = Key(arena, limits, policy, float(rate), int(seed))
     return Row(key, float(before), float(final), float(held_out), _numbers(curve), _numbers(rates))
 

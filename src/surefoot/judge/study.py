@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import chain
 from math import inf, log
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Study:
         general = self.tune(arena.tuned_on or (arena.name,))
         own = self.tune((arena.name,)) if arena.searches == "tuning" else {}
         found = Outcome(arena, general, own, _units(arena, own or general))
-        wanted = {
+        wanted: dict[tuple[Any, ...], Block] = {
             **{("rivals", rival): self._rival(found, rival) for rival in arena.rivals},
             **{("equal", rival): _block(arena, rival, [general[rival].rate], arena.judging) for rival in arena.rivals if own},
             **{("cells", name): self._cells(found, name) for name in _searched(arena)},

@@ -77,7 +77,9 @@ def ours(found: Outcome, label: str) -> dict[float, list[Row]]:
 
 def best_constant(found: Outcome) -> NDArray[np.float64]:
     """Of every judged seed, what the best constant rate of its search came to."""
-    return np.min([values(rows) for (name, _), rows in found.cells.items() if name == "constant"], axis=0)
+    constants = [values(rows) for (name, _), rows in found.cells.items() if name == "constant"]
+    best: NDArray[np.float64] = np.min(constants, axis=0)
+    return best
 
 
 def expected_best(chosen_by: NDArray[np.float64], measured: NDArray[np.float64], runs: int) -> float:

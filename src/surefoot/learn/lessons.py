@@ -19,7 +19,7 @@ from surefoot.spec import to_dict
 from surefoot.timed import Constant, WarmupStableDecay
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from surefoot.problems import Problem
 
@@ -31,8 +31,14 @@ NAMES = {
 }
 """Lessons by name, and what they are about."""
 
-GUARDS: dict[str, Any] = {"first": (1, 2), "rise": 2.0, "cut": 4.0, "alarm": 8.0, "rescue": 4.0}
-"""What keeps a learned policy from harm, the same in every lesson: see `surefoot.control.Control`."""
+GUARDS: dict[str, Any] = {"first": (1,) * 8 + (2,) * 4 + (5,) * 2, "rise": 2.0, "cut": 2.0, "alarm": 8.0, "rescue": 4.0}
+"""What keeps a learned policy from harm and is the same in every lesson; `surefoot.control.Control` has what each is.
+
+A decision cuts no deeper than it raises: while it is learned its actions are noisy, and noise should lead nowhere by itself.
+"""
+
+UP: dict[str, Any] = {"warmup": 16, "begin": 2.0**-8}
+"""How a network's rate is approached, so that one that is far too high is met from below."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,9 @@ class Lesson:
             checks.whole("slots", slots, low=1)
             if _common(task) != _common(self.tasks[0][0]):
                 raise ValueError(
-                    f"all tasks of a lesson must agree in features, first, rise, cut, alarm and rescue, since one policy has "
-                    f"them: {self.tasks[0][0].fleet.name} has {_common(self.tasks[0][0])}, {task.fleet.name} {_common(task)}"
+                    f"all tasks of a lesson must agree in features, first, rise, cut, alarm, rescue, warmup and begin, since "
+                    f"one policy has them: {self.tasks[0][0].fleet.name} has {_common(self.tasks[0][0])}, "
+                    f"{task.fleet.name} {_common(task)}"
                 )
 
     @property
@@ -78,7 +85,7 @@ class Lesson:
 
     @property
     def control(self) -> Control:
-        """That of the first task whose budget is known, or else of the first: what a policy says of itself."""
+        """What a policy says of itself, which is that of the first task whose budget is known, if there is one."""
         every = [task.control for task, _ in self.tasks]
         return next((control for control in every if control.steps is not None), every[0])
 
@@ -90,9 +97,10 @@ class Lesson:
 def decisions(task: Task) -> int:
     """Decisions of an episode of a task that no alarm interrupts.
 
-    >>> task, slots = lesson("nmf").tasks[0]
-    >>> task.steps, task.control.first, task.control.features.window, decisions(task)
-    (500, (1, 2), 10, 52)
+    >>> from surefoot.tasks import random_factorisations, tasks
+    >>> (task,) = tasks([random_factorisations()], steps=500, window=10, first=(1, 2))
+    >>> decisions(task)
+    52
     """
     left, made = task.steps, 0
     for length in task.control.first:
@@ -130,48 +138,59 @@ def lesson(on: str, *, tier: str | None = None) -> Lesson:
 
 
 def nmf(tier: str = "gradient") -> Lesson:
-    """Random factorisations of several sizes, batches, noises and budgets, from rates over four decades."""
-    sizes: list[tuple[Matrices, dict[str, Any], int]] = [
-        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, 96),
-        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 300, "noise": 0.3}, 32),
-        (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, 32),
-    ]
-    made = [
-        (Factorisation(f"nmf-{at}", draw=draw, eigenvalues="collatz", gradients=tier == "gradient", **rest), slots)
-        for at, (draw, rest, slots) in enumerate(sizes)
+    """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
+
+    Rates start anywhere from 1/500 to 40 times half the bound, which clips every step. What counts is the relative loss of the
+    matrix itself. Under noise of a fixed size all rows are in the batch.
+    """
+    oracle = {"ceiling": 0.5, "cap": 0.5}  # Under noise of a fixed size both are needed.
+    made: list[tuple[Matrices, dict[str, Any], bool]] = [
+        (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, True),
+        (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, False),
+        (_matrices(40, 80), {"rank": 4, "batch_size": 8, "steps": 300}, True),
+        (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 0.15, **oracle}, True),
+        (_matrices(50, 60), {"rank": 5, "batch_size": None, "steps": 200, "noise": 1.0, **oracle}, True),
     ]
     tasks = [
-        (_task(problem, tier, budget=budget, start=(0.002, 20.0)), slots * share // 4)
-        for problem, slots in made
-        for budget, share in ((True, 3), (False, 1))
+        (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(0.002, 40.0), up={}), 64)
+        for number, (draw, rest, budget) in enumerate(made)
     ]
-    return Lesson("nmf", tuple(tasks), Settings(rounds=30))
+    return Lesson("nmf", tuple(tasks), Settings(rounds=24, rollout=32, discount=0.98, deviation=-1.6, entropy=0.0))
 
 
 def networks(tier: str = "loss") -> Lesson:
-    """The networks of `surefoot.zoo.training`: each from rates over five decades, some from the high end of them alone.
+    """The networks of `surefoot.zoo.training`, from rates over four decades and a half, half of them too high.
 
-    For one in three the budget is not known. All of that is dealt out by their place in the list, so that one network shows one
-    of it, and neighbours, which are of a kind, show all.
+    For one in four the budget is not known. That is dealt out by their place in the list, so that neighbours, which are of a
+    kind, show both.
     """
     from surefoot import zoo
 
-    tasks = []
-    for place, problem in enumerate(zoo.training()):
-        start = (1.0, 100.0) if place % 4 == 3 else (1e-3, 10.0)  # noqa: PLR2004 - the last of four
-        tasks.append((_task(problem, tier, budget=place % 3 != 2, start=start), 12))  # noqa: PLR2004 - the last of three
-    return Lesson(f"networks-{tier}", tuple(tasks), Settings(rounds=24, together=8, rollout=50))
+    tasks = [
+        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), 32)
+        for place, problem in enumerate(zoo.training())
+    ]
+    return Lesson(
+        f"networks-{tier}",
+        tuple(tasks),
+        Settings(rounds=12, together=10, rollout=50, discount=0.98, deviation=-1.6, entropy=0.0),
+    )
 
 
-def _task(problem: Problem[Any], tier: str, *, budget: bool, **settings: Any) -> Task:
+def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
+    return Factorisation(f"nmf-{number}", eigenvalues="collatz", gradients=tier == "gradient", measure="matrix", **settings)
+
+
+def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], up: Mapping[str, Any]) -> Task:
     steps = problem.steps
     control = Control(
         Features(tier=tier),
         schedule=WarmupStableDecay(steps, warmup=0.0) if budget else Constant(),
         steps=steps if budget else None,
         **GUARDS,
+        **up,
     )
-    return Task(_fleet(problem, tier), control, steps, **settings)
+    return Task(_fleet(problem, tier), control, steps, start, "held-out")
 
 
 def _fleet(problem: Any, tier: str) -> Any:
@@ -189,7 +208,7 @@ def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
         return [(found, own.SLOTS)]
     if not own.is_problem(found):
         raise ValueError(f"{on} must be a problem, a fleet, a Task or a Lesson, a list of these, or a function, got {found!r}")
-    return [(_task(found, tier, budget=budget, start=(1e-3, 10.0)), own.SLOTS // 2) for budget in (True, False)]
+    return [(_task(found, tier, budget=budget, start=(1e-3, 10.0), up=UP), own.SLOTS // 2) for budget in (True, False)]
 
 
 def _matrices(rows: int, columns: int) -> Matrices:
@@ -198,7 +217,16 @@ def _matrices(rows: int, columns: int) -> Matrices:
 
 def _common(task: Task) -> tuple[Any, ...]:
     control = task.control
-    return (control.features, control.first, control.rise, control.cut, control.alarm, control.rescue)
+    return (
+        control.features,
+        control.first,
+        control.rise,
+        control.cut,
+        control.alarm,
+        control.rescue,
+        control.warmup,
+        control.begin,
+    )
 
 
 def _described(task: Task) -> dict[str, Any]:

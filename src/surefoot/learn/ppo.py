@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from surefoot.episodes import Task
     from surefoot.learn.settings import Settings
 
-Arrays = dict[str, "NDArray[np.float32]"]
-
 _PARTS = ("exp_avg", "exp_avg_sq", "step")
 _SEEDS = 2**31
 
 
-class Found(NamedTuple):
+class Round(NamedTuple):
     """What a round came to.
 
     Attributes:
@@ -91,7 +89,7 @@ class Agent:
             )
         self._ppo.set_logger(Logger(None, []))
 
-    def learn(self, dealt: Sequence[tuple[Task, int]], number: int) -> Found:
+    def learn(self, dealt: Sequence[tuple[Task, int]], number: int) -> Round:
         """Go through a round: everything begins afresh, is collected and learned from.
 
         Args:
@@ -108,7 +106,7 @@ class Agent:
         with _seeded(self.seed, number + 1):
             ppo.learn(transitions, watch, log_interval=None)  # type: ignore[arg-type]
         logged, ends = ppo.logger.name_to_value, np.cumsum([count for _, count in dealt])[:-1]
-        return Found(
+        return Round(
             transitions=transitions,
             reward=float(watch.rewards.mean()),
             rewards=[float(part.mean()) for part in np.split(watch.rewards, ends)],
@@ -121,14 +119,14 @@ class Agent:
 
     @property
     def perceptron(self) -> Perceptron:
-        """The policy as it is now: the mean action for what is seen."""
+        """What was learned so far, by the mean of its actions."""
         policy: Any = self._ppo.policy
         linear = [module for module in policy.mlp_extractor.policy_net if isinstance(module, torch.nn.Linear)]
         layers = [(layer.weight, layer.bias) for layer in (*linear, policy.action_net)]
         return Perceptron(tuple((_copied(weight), _copied(bias)) for weight, bias in layers))
 
     @property
-    def arrays(self) -> Arrays:
+    def arrays(self) -> dict[str, Any]:
         """Weights of policy and value, and what Adam remembers of them."""
         found = {}
         for name, parameter in self._ppo.policy.named_parameters():
@@ -138,7 +136,7 @@ class Agent:
         return found
 
     @arrays.setter
-    def arrays(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    def arrays(self, arrays: Mapping[str, Any]) -> None:
         policy = self._ppo.policy
         for name, parameter in policy.named_parameters():
             with torch.no_grad():

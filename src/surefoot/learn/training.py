@@ -34,7 +34,7 @@ class Record(NamedTuple):
         seed: Its seed.
         done: Rounds done.
         of: How many there will be.
-        curve: What each round came to, as `surefoot.learn.ppo.Found` names it, with the `slots` of each task in it; and after
+        curve: What each round came to, as `surefoot.learn.ppo.Round` names it, with the `slots` of each task in it; and after
             those at which the policy was measured, `check`, as `surefoot.learn.score.Score` does.
         best: Of the best check so far, `round` and `score`; empty before the first.
         seconds: What it took, in all.

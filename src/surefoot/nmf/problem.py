@@ -66,6 +66,8 @@ class Factorisation:
         cap: $\bar c$, above 0; infinite for none.
         eigenvalues: How the curvature's eigenvalues are bounded from above: `"eigen"` to rounding, `"collatz"` by sums and
             products, somewhat larger, which small factorisations in a fleet are much faster for; see `largest_eigenvalue`.
+        measure: What `held_out` returns. `"held-out"`: the mean squared error of the held-out rows. `"matrix"`, where finding
+            the factors of this one matrix is all that is wanted: the `relative_loss` of the rows that are trained on.
         gradients: Whether each step measures `alignment` and `relative_step`, too, as `FactorisationFleet.step` describes.
         array: Turns NumPy arrays of floats into the arrays to compute with, such as
             `functools.partial(torch.as_tensor, device="cuda", dtype=torch.float32)`; None computes with NumPy, in the precision
@@ -91,6 +93,7 @@ class Factorisation:
     ceiling: float = 1.0
     cap: float = 1.0
     eigenvalues: Literal["eigen", "collatz"] = "eigen"
+    measure: Literal["held-out", "matrix"] = "held-out"
     gradients: bool = True
     array: Callable[[NDArray[Any]], Any] | None = None
 
@@ -102,6 +105,7 @@ class Factorisation:
             checks.whole(name, getattr(self, name), low=1)
         checks.number("noise", self.noise, low=0.0)
         checks.one_of("rates", self.rates, ("bound", "clipped", "plain"))
+        checks.one_of("measure", self.measure, ("held-out", "matrix"))
         checks.one_of("eigenvalues", self.eigenvalues, METHODS)
         checks.number("ceiling", self.ceiling, low=0.0, high=1.0)
         if self.cap != inf:
@@ -128,8 +132,15 @@ class Factorisation:
         return run, {name: float(value) for name, value in signals.items()}
 
     def held_out(self, run: Factors) -> float:
-        """The mean squared error per entry of the held-out rows, with codes fitted to the parts by 200 gradient steps."""
-        return float(_fitted_loss(run))
+        """The mean squared error per entry of the held-out rows, with codes fitted to the parts by 200 gradient steps.
+
+        With `measure="matrix"` it is the relative loss of the rows that are trained on.
+        """
+        return float(self._measure(run))
+
+    @property
+    def _measure(self) -> Callable[[Factors], Any]:
+        return _relative_loss if self.measure == "matrix" else _fitted_loss
 
 
 @dataclass(frozen=True)
@@ -198,10 +209,12 @@ class FactorisationFleet(OfProblem):
         return runs, {name: _joined([signals[name] for signals in every]) for name in every[0]}
 
     def held_out(self, runs: Factors | Pieces) -> Any:
-        """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen."""
-        if isinstance(runs, Factors):
-            return _fitted_loss(runs)
-        return _joined([_fitted_loss(piece) for piece in runs.pieces])
+        """The mean squared error per entry of the held-out rows of every run, NaN for those that are frozen.
+
+        With the problem's `measure="matrix"` it is `relative_loss`.
+        """
+        measure = self.problem._measure  # noqa: SLF001 - the other half of this module
+        return measure(runs) if isinstance(runs, Factors) else _joined([measure(piece) for piece in runs.pieces])
 
     def relative_loss(self, runs: Factors | Pieces) -> Any:
         r"""$\|V - WH\|_F^2 / \|V\|_F^2$ on all rows to train on, of every run; NaN for those that are frozen.

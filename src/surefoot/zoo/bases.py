@@ -39,6 +39,8 @@ BASES: dict[str, float] = {
     "digits-gated": 0.03,
     "fashion-32": 0.03,
     "modules-24x24": 0.01,
+    "fashion-cnn": 0.01,
+    "stdlib-gpt": 0.01,
     "teacher-long": 0.1,
     "mixture-long": 0.01,
     "teacher-rmsprop": 0.01,
