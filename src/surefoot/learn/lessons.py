@@ -140,8 +140,8 @@ def lesson(on: str, *, tier: str | None = None) -> Lesson:
 def nmf(tier: str = "gradient") -> Lesson:
     """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
 
-    Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, one half of them below a hundredth of it. What counts is the relative loss of the
-    matrix itself. Under noise of a fixed size all rows are in the batch.
+    Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, half of them below a fiftieth of it.
+    What counts is the relative loss of the matrix itself. Under noise of a fixed size all rows are in the batch.
     """
     oracle = {"ceiling": 0.5, "cap": 0.5}  # Under noise of a fixed size both are needed.
     made: list[tuple[Matrices, dict[str, Any], bool]] = [
