@@ -53,11 +53,14 @@ def judge(
             raise ValueError(f"there is no folder {folder or ''}; name one that `surefoot judge` made with --out")
         checks.one_of("on", on, folders.KINDS)
         judged = [candidate(entry) for entry in policy or []]
-    place = folder or Path(f"surefoot-judge-{on}{'-quick' if quick else ''}")
-    with refusing(), failing():
         chosen = [name.strip() for name in only.split(",") if name.strip()]
+        if not redraw:
+            folders.check(folders.arenas_of(on, quick=quick), chosen)
+    place = folder or Path(f"surefoot-judge-{on}{'-quick' if quick else ''}")
+    with failing():
         if redraw:
-            found, who = folders.read(place, chosen)
+            with refusing():
+                found, who = folders.read(place, chosen)
         else:
             found, who = _carry_out(place, on, judged, chosen, quick=quick, workers=workers or os.cpu_count() or 1)
         _present(place, found, who, as_json=as_json)

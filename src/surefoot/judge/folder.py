@@ -71,7 +71,7 @@ def carry_out(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     everywhere = arenas_of(on, quick=quick)
-    _known(everywhere, only)
+    check(everywhere, only)
     folder.mkdir(parents=True, exist_ok=True)
     with Rows(folder) as rows:
         known = _entered(folder, on, quick, everywhere, candidates)
@@ -97,7 +97,7 @@ def read(folder: Path, only: Sequence[str] = ()) -> tuple[list[Outcome], list[Ca
     there = Rows.read(folder)
     kept = _kept(folder)
     everywhere = arenas_of(kept["on"], quick=kept["quick"])
-    _known(everywhere, only)
+    check(everywhere, only)
     if kept["definition"] != definition(everywhere):
         raise JournalError(f"{folder} holds a study of another version, {kept['surefoot']}; judge again in another folder")
 
@@ -130,8 +130,12 @@ def _outcomes(
     return [judged.outcome(arena, candidates) for arena in chosen]
 
 
-def _known(everywhere: Sequence[Arena], only: Sequence[str]) -> None:
-    """Check that there are arenas of these names."""
+def check(everywhere: Sequence[Arena], only: Sequence[str]) -> None:
+    """Raise unless there are arenas of these names.
+
+    Raises:
+        ValueError: There are not.
+    """
     names = [arena.name for arena in everywhere if arena.judging]
     if unknown := [name for name in only if name not in names]:
         raise ValueError(f"there is no arena {unknown[0]!r}; choose from {', '.join(names)}")
