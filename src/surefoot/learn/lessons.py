@@ -179,8 +179,8 @@ def networks(tier: str = "loss") -> Lesson:
 
 def _slots(name: str) -> int:
     """How many trainings of a network there are: fewer where one costs more."""
-    dear = {"convolutions": 12, "rows": 12, "transformer": 12, "normed": 20}
-    return next((slots for word, slots in dear.items() if word in name), 40)
+    dear = {"convolutions": 4, "rows": 4, "transformer": 4, "normed": 7}
+    return next((slots for word, slots in dear.items() if word in name), 12)
 
 
 def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
