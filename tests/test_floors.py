@@ -22,8 +22,7 @@ FLOORS = {
         "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
-    4: (
-    ),
+    4: (),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
 """The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""

@@ -140,8 +140,8 @@ def lesson(on: str, *, tier: str | None = None) -> Lesson:
 def nmf(tier: str = "gradient") -> Lesson:
     """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
 
-    Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, one half of them below a hundredth of it. What counts is the relative loss of the
-    matrix itself. Under noise of a fixed size all rows are in the batch.
+    Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, half of them below a fiftieth of it.
+    What counts is the relative loss of the matrix itself. Under noise of a fixed size all rows are in the batch.
     """
     oracle = {"ceiling": 0.5, "cap": 0.5}  # Under noise of a fixed size both are needed.
     made: list[tuple[Matrices, dict[str, Any], bool]] = [
@@ -167,14 +167,20 @@ def networks(tier: str = "loss") -> Lesson:
     from surefoot import zoo
 
     tasks = [
-        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), 40)
+        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), _slots(problem.name))
         for place, problem in enumerate(zoo.training())
     ]
     return Lesson(
         f"networks-{tier}",
         tuple(tasks),
-        Settings(rounds=16, together=8, rollout=50, discount=0.98, deviation=-1.4, entropy=0.0),
+        Settings(rounds=16, together=8, rollout=50, discount=0.98, deviation=-1.4, entropy=0.0, checks=2),
     )
+
+
+def _slots(name: str) -> int:
+    """How many trainings of a network there are: fewer where one costs more."""
+    dear = {"convolutions": 4, "rows": 4, "transformer": 4, "normed": 7}
+    return next((slots for word, slots in dear.items() if word in name), 12)
 
 
 def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
