@@ -115,7 +115,7 @@ def test_a_grid_is_extended_while_the_best_is_at_its_edge():
 
 def test_rates_at_which_a_run_failed_are_out():
     one = arena(rivals=(Contestant("constant"),), limits=("plain",), grid=(-1, 4))
-    judged, _ = study(made)
+    judged, _ = study(one)
     tuned = judged.tune(("tiny",))[Contestant("constant")]
     assert tuned.rate < one.place(4)
     assert tuned.score < 0.0
