@@ -22,7 +22,10 @@ FLOORS = {
         "stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
-    4: (),
+    4: (
+        "course insight cards catalogue lineup workers compare curves pictures document report tables terminal verify judge cli "
+        "__main__"
+    ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
 """The front door, `__init__`, stands on the ground floor, and shows what is on the first as well."""

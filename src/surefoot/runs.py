@@ -215,9 +215,9 @@ class Store:
             self._connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def _read(self, run: int, trial: str, status: Literal["finished", "diverged"], seconds: float) -> Run:
-        steps, held_out = self._read_series(run, "steps"), self._read_series(run, "held_out")
-        config = Trial(**json.loads(trial))
-        return Run(config, *steps.T, *held_out.T, status, seconds, self._read_signals(run))
+        (loss, rate), (held_out_step, held_out) = (self._read_series(run, series).T for series in ("steps", "held_out"))
+        config, signals = Trial(**json.loads(trial)), self._read_signals(run)
+        return Run(config, loss, rate, held_out_step, held_out, status, seconds, signals)
 
     def _read_signals(self, run: int) -> dict[str, NDArray[np.float32]]:
         with self._said_plainly():

@@ -84,7 +84,7 @@ def _curve(trace: Trace, x: Spec, name: str, title: str) -> Spec:
         y["axis"] = {"format": ".3~g", "values": ticks(low, high, most=HEIGHT // 30)}
     else:
         y = {"scale": {"zero": False}, "axis": {"format": ".3~g"}}
-    kept = thin(np.array([value for _, value in rows]), POINTS) if rows else []
+    kept: Any = thin(np.array([value for _, value in rows]), POINTS) if rows else []
     line = {
         "data": table(["step", name], [rows[place] for place in kept], numbers=["step", name]),
         "mark": {"type": "line", "strokeWidth": 1.6, "strokeJoin": "round", "clip": True},
