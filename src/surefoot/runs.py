@@ -56,6 +56,7 @@ class Trial:
         evaluations: How many times the held-out loss is taken on the way, evenly spaced, the last one at the end.
         seed: Seed of initialisation and batch order.
         version: The versions of surefoot and of what it trains with.
+        weights: Checksums of the files that the policy, or a part of it, was learned into; empty if it was not learned.
     """
 
     problem: str
@@ -67,6 +68,7 @@ class Trial:
     evaluations: int
     seed: int
     version: str
+    weights: str = ""
 
     @property
     def key(self) -> str:
@@ -74,8 +76,9 @@ class Trial:
         return sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """One line with sorted names."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """One line with sorted names, that of weights only where there are some."""
+        told = {name: value for name, value in asdict(self).items() if name != "weights" or value}
+        return json.dumps(told, sort_keys=True, allow_nan=False)
 
 
 @dataclass(frozen=True, eq=False)
