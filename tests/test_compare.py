@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from surefoot import Constant, Greedy, Warmup, compare, lineup, spec
+from policy_files import made
+from surefoot import Clip, Constant, Greedy, Warmup, compare, learned, lineup, spec
 from surefoot.runs import Store
 
 SMALL = ["compare", "--problem", "breast-cancer-mlp", "--policy", "greedy,cosine", "--seeds", "48", "--workers", "2"]
@@ -306,6 +308,56 @@ def test_a_request_that_makes_no_sense_is_refused(settings, message):
         compare.plan(**{**sound, **settings})
 
 
+@pytest.mark.parametrize("problem", ["wine-mlp", "digits-nmf"])
+def test_what_a_policy_sees_is_measured(problem, tmp_path):
+    entry = f"learned(name={made(tmp_path, tier='gradient')!r})"
+    crew = compare.plan([problem], ["sgd"], [entry, "constant"], seeds=1, steps=12).trials
+    runs = compare.run_crew(crew)
+    assert [len(run.loss) for run in runs] == [12, 12]
+    assert_same(figures_of(runs), figures_of(map(compare.run_trial, crew)))
+
+
+def test_a_policy_that_sees_what_is_not_measured_is_refused(tmp_path):
+    bound = f"learned(name={made(tmp_path, bound=True)!r})"
+    with pytest.raises(ValueError, match=r"sees bound, which wine-mlp does not measure; it measures the loss, alignment and"):
+        compare.plan(["wine-mlp"], ["sgd"], [bound], seeds=1)
+    assert compare.plan(["digits-nmf"], ["sgd"], [bound], seeds=1).trials
+    with pytest.raises(ValueError, match="sees progress, which wine-mlp does not measure"):
+        compare.plan(["wine-mlp"], ["sgd"], [f"learned(name={made(tmp_path, 'timed')!r}, steps=None, timed=True)"], seeds=1)
+
+
+@pytest.fixture
+def learned_anew(tmp_path, monkeypatch):
+    """Trials of a policy from a file, and of the one that was learned into the same file later."""
+    planned = []
+    for seed in (0, 1):
+        entry = f"learned(name={made(tmp_path, seed=seed)!r})"
+        for memory in ("_read", "_made"):  # A process reads a file once: this is another.
+            monkeypatch.setattr(learned, memory, {})
+        planned.append(compare.plan(["wine-mlp"], ["sgd"], [entry, "constant"], seeds=1, steps=10))
+    return planned
+
+
+def test_a_policy_learned_anew_into_the_same_file_is_trained_anew(learned_anew, tmp_path):
+    (old, same), (new, as_before) = (planned.trials for planned in learned_anew)
+    assert old.key != new.key
+    assert (old.policy, same) == (new.policy, as_before)
+    with pytest.raises(ValueError, match="no longer what the comparison was planned with"):
+        compare.run_trial(old)
+    with Store(tmp_path / "runs.sqlite") as store:
+        for trial in (replace(new, weights=""), same):
+            store.add(replace(compare.run_trial(same), trial=trial))
+        store.add(compare.run_trial(new))
+        (cell,) = compare.collect(store)
+    assert len(cell.runs) == 3
+
+
+def test_trials_without_learned_policies_keep_their_keys():
+    (trial,) = compare.plan(["wine-mlp"], ["sgd"], ["constant"], seeds=1).trials
+    assert "weights" not in json.loads(trial.to_json())
+    assert compare.weights(Clip(Constant())) == ""
+
+
 @pytest.mark.parametrize("name", lineup.LINEUP)
 @pytest.mark.parametrize("steps", [1, 7, 600])
 def test_every_policy_of_the_lineup_is_made_for_any_budget(name, steps):
@@ -323,8 +375,6 @@ def test_settings_are_shown_as_they_are_entered():
 
 
 def test_what_is_not_in_the_lineup_is_called_what_it_calls_itself():
-    from surefoot import Clip
-
     assert lineup.label(Clip(Greedy()), 10).startswith("Clip(policy=Greedy(")
 
 

@@ -36,6 +36,11 @@ pytest.importorskip("stable_baselines3")
 
 SMALL = Settings(rounds=4, checks=2, validation=2, epochs=2, hidden=(4,))
 FILE = """
+from surefoot.control import Control
+from surefoot.episodes import Task
+from surefoot.features import Features
+from surefoot.fleet import fleet
+from surefoot.learn import Lesson, Settings
 from surefoot.nmf import Factorisation, Matrices
 
 tiny = Factorisation("tiny", draw=Matrices(rows=12, columns=8, held_out=4, rank=(2, 2)), rank=2, batch_size=4, steps=23)
@@ -45,6 +50,11 @@ def both():
 
 def one():
     return tiny
+
+def quick():
+    control = Control(Features(window=5), steps=23, first=(1, 2))
+    usual = Settings(rounds=8, checks=2, validation=2, epochs=2, hidden=(4,))
+    return Lesson("quick", ((Task(fleet(tiny), control, 23), 4),), usual)
 
 def broken():
     raise RuntimeError("no data")
@@ -216,7 +226,7 @@ def test_the_tier_is_that_of_the_name_or_the_one_asked_for():
     [
         ("nmff", "no lesson is called 'nmff'; choose from nmf, "),
         ("{folder}/none.py:Problem", "there is no file .*none.py"),
-        ("{file}:missing", "my_problem.py defines no 'missing'; it defines Factorisation, Matrices, tiny, both"),
+        ("{file}:missing", "my_problem.py defines no 'missing'; it defines Control, .*, tiny, both"),
         ("{file}:broken", "cannot be called without arguments: no data"),
         ("{file}:nothing", "must be a problem or several, got none"),
         ("{file}:number", "must be a problem, a fleet, a Task or a Lesson, a list of these, or a function, got 3"),
@@ -250,7 +260,7 @@ def test_one_policy_has_one_set_of_guards():
 
 
 def command(file, *words):
-    return ["--on", f"{file}:one", "--seeds", "2", "--out", str(file.parent), "--name", "mine", *words]
+    return ["--on", f"{file}:quick", "--seeds", "2", "--out", str(file.parent), "--name", "mine", *words]
 
 
 def wait_for(file, rounds):
@@ -266,17 +276,16 @@ def wait_for(file, rounds):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 def test_killed_and_taken_up_again_the_policy_is_the_same(file):
-    rounds = 12
-    words = [sys.executable, "-m", "surefoot", "learn", *command(file, "--rounds", str(rounds))]
+    words = [sys.executable, "-m", "surefoot", "learn", *command(file)]
     with subprocess.Popen(words, stderr=subprocess.DEVNULL) as killed:
         wait_for(file, 1)
         killed.send_signal(signal.SIGKILL)
-    done = learned(*command(file, "--rounds", rounds))
+    done = learned(*command(file))
     assert done.exit_code == 0, done.stderr
     assert "There are rounds in" in told(done)
 
-    about = lesson(f"{file}:one")
-    alone = [train(about, replace(about.usual, rounds=rounds), seed) for seed in (0, 1)]
+    about = lesson(f"{file}:quick")
+    alone = [train(about, about.usual, seed) for seed in (0, 1)]
     best = min(alone, key=lambda training: training.record.best["score"])
     policy, card = policy_file.read(file.parent / "mine.json")
     assert same(policy, best.policy)
@@ -338,7 +347,7 @@ def test_time_that_is_up_before_anything_was_measured_is_told(file):
     done = learned(*command(file, "--rounds", "1000", "--minutes", "0.0001"))
     assert done.exit_code == 1
     assert "Time is up before the last round" in told(done)
-    assert "no policy was measured yet, the first is after 250 rounds" in told(done)
+    assert "no policy was measured yet, the first is after 500 rounds" in told(done)
 
 
 @pytest.mark.parametrize(

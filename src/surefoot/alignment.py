@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from surefoot.policy import Policy
+from surefoot.policy import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -154,10 +153,7 @@ class Alignment:
 
 def asked_for(policy: Any) -> bool:
     """Whether a policy, or one that it is made of, has attributes `signals` that name one of `SIGNALS`."""
-    inner = (getattr(policy, setting.name) for setting in fields(policy)) if is_dataclass(policy) else ()
-    return not set(SIGNALS).isdisjoint(getattr(policy, "signals", ())) or any(
-        asked_for(part) for part in inner if isinstance(part, Policy)
-    )
+    return any(not set(SIGNALS).isdisjoint(getattr(part, "signals", ())) for part in parts(policy))
 
 
 def _inner(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

@@ -22,6 +22,7 @@ PROBLEMS: dict[str, Recipe] = {
         steps=Factorisation.steps,
         batch_size=64,
         revision=Factorisation.revision,
+        signals=("alignment", "relative_step", "bound"),
     ),
 }
 """Every problem by name. Data and frameworks are loaded when a problem is made."""

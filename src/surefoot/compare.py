@@ -15,13 +15,16 @@ import numpy as np
 
 from surefoot import catalogue, checks, lineup, spec, stats
 from surefoot.fleet import fleet
+from surefoot.learned import Learned
 from surefoot.loop import Row, drive, train
+from surefoot.policy import parts
 from surefoot.runs import Run, Store, Trial, evaluation_steps
 from surefoot.workers import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from surefoot.policy import Policy
     from surefoot.problems import Problem
 
 EVALUATIONS = 20
@@ -71,7 +74,8 @@ def plan(
 
     Raises:
         TypeError: A number is not one.
-        ValueError: A name is not known or a number is outside its range; the message says what is allowed.
+        ValueError: A name is not known, a number is outside its range, or a policy sees what a problem does not measure; the
+            message says what is allowed.
     """
     for name, values in (("problem", problems), ("optimizer", optimizers), ("policy", policies)):
         if not values:
@@ -90,15 +94,36 @@ def plan(
         for optimizer in optimizers:
             made = catalogue.problem(problem, optimizer)
             base, budget = rate or made.base, steps or made.steps
-            made_for = {label: spec.to_dict(lineup.enter(label, budget)) for label in policies}
+            entered = {label: lineup.enter(label, budget) for label in policies}
+            _check_signals(problem, entered)
             cells[problem, optimizer] = {
-                label: [
-                    Trial(problem, made.revision, optimizer, policy, base, budget, EVALUATIONS, seed, made_with)
-                    for seed in range(seeds)
-                ]
-                for label, policy in made_for.items()
+                label: [Trial(*about, seed, made_with, weights(policy)) for seed in range(seeds)]
+                for label, policy in entered.items()
+                for about in [(problem, made.revision, optimizer, spec.to_dict(policy), base, budget, EVALUATIONS)]
             }
     return Plan(cells)
+
+
+def signals(policy: Policy[Any]) -> set[str]:
+    """What has to be measured of every step, besides its loss, for a policy and all those that it is made of."""
+    every = list(parts(policy))
+    asked = {name for part in every for name in getattr(part, "signals", ())}
+    return asked | ({"progress"} if any(isinstance(part, Learned) and part.timed for part in every) else set())
+
+
+def weights(policy: Policy[Any]) -> str:
+    """The checksums of what was learned in a policy, with commas between: a file that is learned anew makes other trials."""
+    return ",".join(part.card.sha256 for part in parts(policy) if isinstance(part, Learned))
+
+
+def _check_signals(problem: str, entered: Mapping[str, Policy[Any]]) -> None:
+    measured = catalogue.PROBLEMS[problem].signals
+    for label, policy in entered.items():
+        if missing := sorted(signals(policy) - set(measured)):
+            raise ValueError(
+                f"{label} sees {' and '.join(missing)}, which {problem} does not measure; it measures the loss, "
+                f"{' and '.join(measured)} (leave the policy or the problem out)"
+            )
 
 
 def versions() -> str:
@@ -113,11 +138,11 @@ def versions() -> str:
 
 def run_trial(trial: Trial) -> Run:
     """Train what a trial names, from the beginning to the end."""
-    problem, evaluations, began = _problem(trial.problem, trial.optimizer), [], perf_counter()
+    policy, evaluations, began = _policy(trial), [], perf_counter()
     rows = list(
         train(
-            problem,
-            spec.from_dict(trial.policy),
+            _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy))),
+            policy,
             base=trial.base,
             steps=trial.steps,
             seed=trial.seed,
@@ -154,13 +179,14 @@ def run_crew(trials: Sequence[Trial]) -> list[Run]:
         return [run_trial(trial) for trial in trials]
     by_policy: dict[str, list[Trial]] = {}
     for trial in (*trials, *trials[: len(trials) % 2]):
-        by_policy.setdefault(json.dumps(trial.policy, sort_keys=True), []).append(trial)
+        by_policy.setdefault(json.dumps([trial.policy, trial.weights], sort_keys=True), []).append(trial)
     ordered, began = [trial for crew in by_policy.values() for trial in crew], perf_counter()
     first, evaluations = ordered[0], []
+    policies = [(_policy(crew[0]), len(crew)) for crew in by_policy.values()]
     rows = list(
         drive(
-            fleet(_problem(first.problem, first.optimizer)),
-            [(spec.from_dict(crew[0].policy), len(crew)) for crew in by_policy.values()],
+            fleet(_problem(first.problem, first.optimizer, gradients=any(signals(policy) for policy, _ in policies))),
+            policies,
             np.array([trial.base for trial in ordered]),
             [trial.seed for trial in ordered],
             first.steps,
@@ -206,17 +232,21 @@ def judge(plan: Plan, store: Store) -> list[stats.Cell]:
 
 def collect(store: Store) -> list[stats.Cell]:
     """Every comparison that the runs in a store allow: per cell, the seeds that all of its policies were trained from."""
-    cells: dict[tuple[Any, ...], dict[str, dict[int, Run]]] = {}
+    cells: dict[tuple[Any, ...], dict[tuple[str, str], dict[int, Run]]] = {}
     for run in store:
         trial = run.trial
         cell = (trial.problem, trial.optimizer, trial.base, trial.steps, trial.evaluations, trial.revision, trial.version)
         label = lineup.label(spec.from_dict(trial.policy), trial.steps)
-        cells.setdefault(cell, {}).setdefault(label, {})[trial.seed] = run
+        cells.setdefault(cell, {}).setdefault((label, trial.weights), {})[trial.seed] = run
     judged = []
     for (problem, optimizer, *_), policies in cells.items():
         seeds = sorted(set.intersection(*(set(runs) for runs in policies.values())))
         if seeds:
-            paired = {label: [runs[seed] for seed in seeds] for label, runs in policies.items()}
+            labels = [label for label, _ in policies]
+            paired = {
+                label if labels.count(label) == 1 else f"{label} @{made_of[:6]}": [runs[seed] for seed in seeds]
+                for (label, made_of), runs in policies.items()
+            }
             judged.append(stats.cell(problem, optimizer, paired))
     return judged
 
@@ -237,6 +267,15 @@ def _run(trial: Trial, rows: Sequence[Row], evaluations: Sequence[tuple[int, flo
     return Run(trial, steps[:, 1], steps[:, 2], held_out[:, 0], held_out[:, 1], status, seconds)
 
 
+def _policy(trial: Trial) -> Policy[Any]:
+    policy: Policy[Any] = spec.from_dict(trial.policy)
+    if weights(policy) != trial.weights:
+        raise ValueError(
+            f"the learned policy of {trial.policy} is no longer what the comparison was planned with; plan it anew"
+        )
+    return policy
+
+
 @cache
-def _problem(name: str, optimizer: str) -> Problem[Any]:
-    return catalogue.problem(name, optimizer)
+def _problem(name: str, optimizer: str, *, gradients: bool = False) -> Problem[Any]:
+    return catalogue.problem(name, optimizer, gradients=True) if gradients else catalogue.problem(name, optimizer)

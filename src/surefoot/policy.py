@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -57,3 +58,17 @@ def schedule(policy: Policy[S], losses: Iterable[Any]) -> Iterator[S]:
     [1.0, 1.0, 0.5, 0.5]
     """
     return accumulate(losses, policy.update, initial=policy.init())
+
+
+def parts(policy: Any) -> Iterator[Any]:
+    """A policy and all those that it is made of.
+
+    >>> from surefoot import Cosine, Warmup
+    >>> [type(part).__name__ for part in parts(Warmup(Cosine(steps=90), steps=10))]
+    ['Warmup', 'Cosine']
+    """
+    yield policy
+    for setting in fields(policy) if is_dataclass(policy) else ():
+        inner = getattr(policy, setting.name)
+        if isinstance(inner, Policy):
+            yield from parts(inner)

@@ -17,6 +17,7 @@ class Recipe(NamedTuple):
         steps: Budget in optimizer steps.
         batch_size: Examples in a batch.
         revision: Goes up whenever earlier runs can no longer be compared with new ones.
+        signals: What its steps can measure besides their loss.
     """
 
     description: str
@@ -26,6 +27,7 @@ class Recipe(NamedTuple):
     steps: int
     batch_size: int
     revision: int = 1
+    signals: tuple[str, ...] = ("alignment", "relative_step")
 
 
 def pick(recipes: Mapping[str, Recipe], name: str, optimizer: str) -> Recipe:

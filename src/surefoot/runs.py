@@ -56,6 +56,7 @@ class Trial:
         evaluations: How many times the held-out loss is taken on the way, evenly spaced, the last one at the end.
         seed: Seed of initialisation and batch order.
         version: The versions of surefoot and of what it trains with.
+        weights: Checksums of the files that the policy, or a part of it, was learned into; empty if it was not learned.
     """
 
     problem: str
@@ -67,6 +68,7 @@ class Trial:
     evaluations: int
     seed: int
     version: str
+    weights: str = ""
 
     @property
     def key(self) -> str:
@@ -74,8 +76,9 @@ class Trial:
         return sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """One line with sorted names."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """One line with sorted names, that of weights only where there are some."""
+        told = {name: value for name, value in asdict(self).items() if name != "weights" or value}
+        return json.dumps(told, sort_keys=True, allow_nan=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +218,9 @@ class Store:
             self._connection.execute("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def _read(self, run: int, trial: str, status: Literal["finished", "diverged"], seconds: float) -> Run:
-        steps, held_out = self._read_series(run, "steps"), self._read_series(run, "held_out")
-        config = Trial(**json.loads(trial))
-        return Run(config, *steps.T, *held_out.T, status, seconds, self._read_signals(run))
+        (loss, rate), (held_out_step, held_out) = (self._read_series(run, series).T for series in ("steps", "held_out"))
+        config, signals = Trial(**json.loads(trial)), self._read_signals(run)
+        return Run(config, loss, rate, held_out_step, held_out, status, seconds, signals)
 
     def _read_signals(self, run: int) -> dict[str, NDArray[np.float32]]:
         with self._said_plainly():

@@ -84,7 +84,7 @@ def _curve(trace: Trace, x: Spec, name: str, title: str) -> Spec:
         y["axis"] = {"format": ".3~g", "values": ticks(low, high, most=HEIGHT // 30)}
     else:
         y = {"scale": {"zero": False}, "axis": {"format": ".3~g"}}
-    kept = thin(np.array([value for _, value in rows]), POINTS) if rows else []
+    kept: Any = thin(np.array([value for _, value in rows]), POINTS) if rows else []
     line = {
         "data": table(["step", name], [rows[place] for place in kept], numbers=["step", name]),
         "mark": {"type": "line", "strokeWidth": 1.6, "strokeJoin": "round", "clip": True},
@@ -96,7 +96,7 @@ def _curve(trace: Trace, x: Spec, name: str, title: str) -> Spec:
 def _marks(trace: Trace, x: Spec) -> Spec:
     """A triangle at every decision, up or down, with the decision in words."""
     rows = [(row.step, row.rate, _what(row), row.why, row.guard) for row in trace.decisions if row.rate > 0.0]
-    shapes = {"domain": DONE, "range": ["triangle-up", "triangle-down", "stroke"]}
+    shapes = {"scale": {"domain": DONE, "range": ["triangle-up", "triangle-down", "stroke"]}, "legend": _done()["legend"]}
     return {
         "data": table(["step", "rate", "done", "why", "guard"], rows, numbers=["step", "rate"]),
         "mark": {"type": "point", "filled": True, "size": 55, "clip": True, "tooltip": {"content": "data"}},
@@ -104,7 +104,7 @@ def _marks(trace: Trace, x: Spec) -> Spec:
             "x": x,
             "y": {"field": "rate", "type": "quantitative"},
             "color": {"field": "done", "type": "nominal", **_done()},
-            "shape": {"field": "done", "type": "nominal", "scale": shapes, "legend": None},
+            "shape": {"field": "done", "type": "nominal", **shapes},
         },
     }
 

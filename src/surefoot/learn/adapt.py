@@ -267,7 +267,7 @@ def _student(freedom: int) -> float:
         (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
         (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
     )
-    return z + sum(term / freedom ** (place + 1) for place, term in enumerate(terms))
+    return z + sum(term / float(freedom) ** (place + 1) for place, term in enumerate(terms))
 
 
 def _training(bench: _Bench, settings: Adaptation, check: Gain, gain: Gain | None) -> dict[str, Any]:

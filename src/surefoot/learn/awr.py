@@ -128,7 +128,9 @@ def fit(found: Iterable[Replay], settings: Regression) -> tuple[Perceptron, dict
 
 def _alone(found: list[Replay], settings: Regression) -> tuple[Any, Any, Any, float | None]:
     """Views, actions and advantages of runs that are compared with none, and how much of what follows the view explains."""
-    views, actions, sums = [], [], []
+    views: list[Any] = []
+    actions: list[Any] = []
+    sums: list[Any] = []
     for each in found:
         own, is_alone = each.own(), each.alone() | (settings.partners == 0)
         total, mine = returns(own.reward, own.run, settings.discount), is_alone[own.run]

@@ -51,10 +51,12 @@ def fitted(
     adam = torch.optim.Adam(model.parameters(), lr=rate)
     falling = torch.optim.lr_scheduler.LambdaLR(adam, partial(_falling, of=passes * -(-len(x) // batch)))
     for _ in range(passes):
-        for some in torch.randperm(len(x), generator=random).split(batch):
+        order = torch.randperm(len(x), generator=random)
+        for first in range(0, len(x), batch):
+            some = order[first : first + batch]
             loss = (w[some] * (model(x[some])[:, 0] - y[some]).square()).mean()
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
             falling.step()
     return model
@@ -117,7 +119,7 @@ def _new(sizes: Sequence[int], random: torch.Generator) -> torch.nn.Sequential:
 def _chained(layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.nn.Sequential:
     parts: list[torch.nn.Module] = []
     for weight, bias in layers:
-        layer = torch.nn.utils.skip_init(torch.nn.Linear, weight.shape[1], weight.shape[0])
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # No numbers are drawn for it.
         layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
         parts += [layer, torch.nn.Tanh()]
     return torch.nn.Sequential(*parts[:-1])

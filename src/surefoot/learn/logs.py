@@ -120,7 +120,8 @@ class Replay:
     def alone(self) -> NDArray[np.bool]:
         """Which runs have nobody to be compared with."""
         groups = self._groups()
-        return np.bincount(groups)[groups] == 1
+        is_alone: NDArray[np.bool] = np.bincount(groups)[groups] == 1
+        return is_alone
 
     def _before(self) -> NDArray[np.float64]:
         """The height that each decision starts from."""
@@ -204,13 +205,13 @@ def _replay(runs: Sequence[Run], control: Control, *, is_own_base: bool) -> Repl
         with np.errstate(all="ignore"):  # Runs that have ended.
             told = {name: table[step] for name, table in measured.items()}
             state = control.update(state, loss[step], scale=scale[step], **told)
-    step, run = np.nonzero(due)
-    order = np.lexsort((step, run))
-    step, run, view = step[order], run[order], np.concatenate(views)[order].astype(np.float32)
+    start, run = np.nonzero(due)
+    order = np.lexsort((start, run))
+    start, run, view = start[order], run[order], np.concatenate(views)[order].astype(np.float32)
     is_last = np.append(run[1:] != run[:-1], True)
-    stop = np.where(is_last, ended[run], np.roll(step, -1))
-    raised = np.where(_is_first(run), 0.0, alarms[step, run] - np.roll(alarms[step, run], 1))
-    return Replay(runs, control, loss, height, ended, view, step, stop, run, base, raised * log2(control.rescue))
+    stop = np.where(is_last, ended[run], np.roll(start, -1))
+    raised = np.where(_is_first(run), 0.0, alarms[start, run] - np.roll(alarms[start, run], 1))
+    return Replay(runs, control, loss, height, ended, view, start, stop, run, base, raised * log2(control.rescue))
 
 
 def _is_first(run: NDArray[np.intp]) -> NDArray[np.bool]:
