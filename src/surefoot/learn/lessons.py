@@ -148,14 +148,19 @@ def nmf(tier: str = "gradient") -> Lesson:
         (_matrices(60, 40), {"rank": 6, "batch_size": 8, "steps": 500}, True),
         (_matrices(100, 60), {"rank": 8, "batch_size": 16, "steps": 400}, False),
         (_matrices(40, 80), {"rank": 4, "batch_size": 8, "steps": 300}, True),
-        (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 0.15, **oracle}, True),
-        (_matrices(50, 60), {"rank": 5, "batch_size": None, "steps": 200, "noise": 1.0, **oracle}, True),
+        (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 0.1, **oracle}, True),
+        (_matrices(50, 60), {"rank": 5, "batch_size": None, "steps": 200, "noise": 0.5, **oracle}, True),
+        (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 2.0, **oracle}, True),
     ]
     tasks = [
         (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(2e-4, 0.02, 40.0), up={}), 64)
         for number, (draw, rest, budget) in enumerate(made)
     ]
-    return Lesson("nmf", tuple(tasks), Settings(rounds=40, rollout=32, discount=0.985, deviation=-1.2, entropy=0.0))
+    return Lesson(
+        "nmf",
+        tuple(tasks),
+        Settings(rounds=40, rollout=32, discount=0.985, deviation=-1.3, entropy=0.0, validation=32, moved=0.3),
+    )
 
 
 def networks(tier: str = "loss") -> Lesson:
