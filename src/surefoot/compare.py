@@ -231,7 +231,10 @@ def judge(plan: Plan, store: Store) -> list[stats.Cell]:
 
 
 def collect(store: Store) -> list[stats.Cell]:
-    """Every comparison that the runs in a store allow: per cell, the seeds that all of its policies were trained from."""
+    """Every comparison that the runs in a store allow: per cell, the seeds that all of its policies were trained from.
+
+    Policies that were learned into one file, one after another, are told apart by the beginnings of their checksums.
+    """
     cells: dict[tuple[Any, ...], dict[tuple[str, str], dict[int, Run]]] = {}
     for run in store:
         trial = run.trial
@@ -244,7 +247,7 @@ def collect(store: Store) -> list[stats.Cell]:
         if seeds:
             labels = [label for label, _ in policies]
             paired = {
-                label if labels.count(label) == 1 else f"{label} @{made_of[:6]}": [runs[seed] for seed in seeds]
+                label if labels.count(label) == 1 else f"{label} @{made_of[:6] or 'unknown'}": [runs[seed] for seed in seeds]
                 for (label, made_of), runs in policies.items()
             }
             judged.append(stats.cell(problem, optimizer, paired))
