@@ -14,7 +14,7 @@ from policy_files import made, network
 from surefoot import Learned, pictures
 from surefoot.cli import app
 from surefoot.insight import log, page, trace
-from surefoot.insight.trace import credits_of
+from surefoot.insight.tracing import credits_of
 from surefoot.runs import Run, Store, Trial
 from surefoot.spec import to_dict
 

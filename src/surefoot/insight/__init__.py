@@ -1,5 +1,5 @@
 """What a learned policy saw and did: as rows, in words, and on a page."""
 
-from surefoot.insight.trace import Row, Trace, trace
+from surefoot.insight.tracing import Moment, Trace, trace
 
-__all__ = ["Row", "Trace", "trace"]
+__all__ = ["Moment", "Trace", "trace"]

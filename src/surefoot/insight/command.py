@@ -15,7 +15,7 @@ from surefoot.terminal import JsonOption, PageOption, failing, out, refusing
 
 if TYPE_CHECKING:
     from surefoot.insight.log import Log
-    from surefoot.insight.trace import Trace
+    from surefoot.insight.tracing import Trace
 
 
 def explain(
@@ -85,7 +85,7 @@ def _explained(log: Log, policy: str | None, base: float | None, steps: int | No
 
 def _replayed(log: Log) -> tuple[Trace, list[str]]:
     """A run that the policy drove: the same fold again."""
-    from surefoot.insight.trace import trace
+    from surefoot.insight.tracing import trace
 
     assert log.driver is not None
     assert log.trial is not None
@@ -98,7 +98,7 @@ def _replayed(log: Log) -> tuple[Trace, list[str]]:
 
 def _advised(log: Log, policy: str, base: float | None, steps: int | None) -> tuple[Trace, list[str]]:
     """A run that something else drove."""
-    from surefoot.insight.trace import trace
+    from surefoot.insight.tracing import trace
     from surefoot.learned import Learned
 
     length = (log.trial.steps if log.trial else len(log.losses)) if steps is None else steps

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot import document, tables
 from surefoot.insight import pictures
-from surefoot.insight.trace import GUARDS
+from surefoot.insight.tracing import GUARDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from surefoot.insight.trace import Row, Trace
+    from surefoot.insight.tracing import Moment, Trace
 
 _LEFT = ' style="text-align: left"'
 
@@ -105,12 +105,12 @@ def as_json(trace: Trace) -> dict[str, Any]:
     return {"policy": trace.policy, "advised": trace.advised, "summary": summary(trace), "rows": rows}
 
 
-def shown(trace: Trace) -> list[Row]:
+def shown(trace: Trace) -> list[Moment]:
     """The rows of decisions and alarms."""
     return [row for row in trace.rows if row.action is not None or "alarm" in row.guard]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Moment) -> list[str]:
     action = "" if row.action is None else f"{row.action:+.2f}".replace("-", "\N{MINUS SIGN}")
     return [f"{row.step:,}", f"{row.loss:.4g}", f"{row.rate:.3g}", action, row.why, row.guard.replace(",", ", ")]
 

@@ -12,7 +12,7 @@ from surefoot.features import Features
 from surefoot.pictures import Spec, table, ticks
 
 if TYPE_CHECKING:
-    from surefoot.insight.trace import Row, Trace
+    from surefoot.insight.tracing import Moment, Trace
 
 WIDTH, HEIGHT, LOW = 1010, 220, 90
 SMALL, SMALL_HEIGHT, ACROSS = 290, 110, 3
@@ -161,7 +161,7 @@ def _small(trace: Trace, name: str) -> Spec:
     }
 
 
-def _what(row: Row) -> str:
+def _what(row: Moment) -> str:
     return "raised" if (row.factor or 1.0) >= 1.0 else "lowered"
 
 

@@ -23,7 +23,7 @@ WORDS = {
     "reach": ("small steps", "usual steps", "large steps"),
     "bound": ("rate below the bound", "rate at the bound", "rate above the bound"),
 }
-"""What a feature's value is called: clearly below 0, near it, and clearly above."""
+"""How the value of a feature is called where it is clearly below 0, near it, and clearly above."""
 
 _NEAR = 0.15
 _KEPT = 1.02

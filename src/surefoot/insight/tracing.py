@@ -28,7 +28,7 @@ _POINTS = (np.arange(16) + 0.5) / 16.0
 _SHIFT = 1e-4
 
 
-class Row(NamedTuple):
+class Moment(NamedTuple):
     """One step.
 
     Attributes:
@@ -66,11 +66,11 @@ class Trace:
     """
 
     policy: str
-    rows: list[Row]
+    rows: list[Moment]
     advised: bool = False
 
     @property
-    def decisions(self) -> list[Row]:
+    def decisions(self) -> list[Moment]:
         """The rows of steps before which something was decided."""
         return [row for row in self.rows if row.action is not None]
 
@@ -118,7 +118,7 @@ def trace(
 
 def _fold(
     control: Control, network: Perceptron, losses: Sequence[float], base: float, told: Mapping[str, Sequence[float]]
-) -> list[Row]:
+) -> list[Moment]:
     names, state, rows = control.features.names, control.init(), []
     for step, loss in enumerate(losses):
         view, before = control.view(state), state
@@ -133,7 +133,7 @@ def _fold(
         decided = _decided(network, seen, asked, state.correction - before.correction)
         alarms, state = state.alarms, control.update(state, loss, **now)
         guards += ["alarm"] * int(state.alarms > alarms)
-        rows.append(Row(step, loss, base * scale, seen, *decided[:2], ",".join(guards), *decided[2:]))
+        rows.append(Moment(step, loss, base * scale, seen, *decided[:2], ",".join(guards), *decided[2:]))
     return rows
 
 
