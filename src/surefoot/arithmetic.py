@@ -28,6 +28,7 @@ class Floats:
     isfinite = staticmethod(math.isfinite)
     log2 = staticmethod(math.log2)
     multiply = staticmethod(lambda stack, other: tuple(map(mul, stack, other)))
+    sqrt = staticmethod(math.sqrt)
     stack = staticmethod(tuple)
     subtract = staticmethod(lambda stack, number: tuple(item - number for item in stack))
     sum = staticmethod(sum)  # `xp.sum(stack, 0)`: the first axis of an array, or the start of the built-in sum.

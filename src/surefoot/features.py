@@ -183,7 +183,7 @@ class Features:
         """The vector of the entries `names`, stacked along a new first axis; a tuple for plain numbers."""
         xp, window = numbers(state.fast), self.window
         budget = state.progress >= 0.0
-        error = (state.variance * _variance_of_difference(window, 9 * window) + 1e-24) ** 0.5
+        error = xp.sqrt(state.variance * _variance_of_difference(window, 9 * window) + 1e-24)
         entries = {
             "progress": xp.where(budget, 2.0 * state.progress - 1.0, 0.0 * state.fast),
             "limited": xp.where(budget, 1.0 + 0.0 * state.fast, 0.0),
