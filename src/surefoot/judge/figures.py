@@ -147,6 +147,8 @@ def _shape(found: Findings, label: str) -> Spec:
     ours = list(dict.fromkeys(row[0] for row in rows))
     for entry in CLASSICAL:
         rival = Contestant(entry, limits) if Contestant(entry, limits) in found.tuned else Contestant(entry)
+        if rival not in found.tuned:
+            continue  # Not everybody is a rival where a run is dear.
         scales = [float(state.scale) for state in schedule(policy(entry, steps), [1.0] * (steps - 1))]
         drawn = np.array(scales)[np.linspace(0, steps - 1, POINTS).round().astype(int)] * found.tuned[rival].rate / unit
         rows += zip([entry] * POINTS, progress, _raised(drawn), _raised(drawn), _raised(drawn), strict=True)
