@@ -24,10 +24,12 @@ from surefoot import checks
 from surefoot.control import Control
 from surefoot.features import TIERS, Features
 from surefoot.perceptron import Perceptron
+from surefoot.spec import to_dict
 from surefoot.timed import Constant, Linear, Polynomial, WarmupStableDecay
 from surefoot.waves import Cosine, OneCycle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from importlib.resources.abc import Traversable
 
     from surefoot.policy import Policy
@@ -44,6 +46,7 @@ _KINDS = {
     "bound": bool,
 }
 _SCHEDULES = {kind.__name__: kind for kind in (Constant, Cosine, Linear, OneCycle, Polynomial, WarmupStableDecay)}
+_ACTS = ("first", "rise", "cut", "alarm", "rescue", "warmup", "begin")
 _ENDINGS = (".safetensors", ".json")
 
 
@@ -117,6 +120,22 @@ class Card:
             )
         self.control(steps=1)
 
+    @classmethod
+    def of(cls, control: Control, *, hidden: Sequence[int], **said: Any) -> Card:
+        """The card of a network in this control.
+
+        Args:
+            control: With a budget that is known, if it may ever be.
+            hidden: Sizes of the network's hidden layers.
+            **said: All that the control does not say: `name`, `description`, `training` and so on.
+        """
+        features = control.features
+        schedule = {key: value for key, value in to_dict(control.schedule).items() if key != "steps"}
+        acts: dict[str, Any] = {name: getattr(control, name) for name in _ACTS}
+        sees: dict[str, Any] = {name: getattr(features, name) for name in ("window", "tier", "bound")}
+        said |= {"inputs": features.names, "schedule": schedule}
+        return cls(layers=(len(features.names), *hidden, 1), **acts, **sees, **said)
+
     @property
     def features(self) -> Features:
         """What it sees."""
@@ -132,13 +151,7 @@ class Card:
             features=self.features,
             schedule=Constant() if steps is None else self._schedule(steps),
             steps=steps,
-            first=self.first,
-            rise=self.rise,
-            cut=self.cut,
-            alarm=self.alarm,
-            rescue=self.rescue,
-            warmup=self.warmup,
-            begin=self.begin,
+            **{name: getattr(self, name) for name in _ACTS},
         )
 
     def _schedule(self, steps: int) -> Policy[Any]:

@@ -131,27 +131,12 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
 def _card(name: str, about: Lesson, best: Record, records: Sequence[Record], order: Order) -> Card:
     """What is to be said of the policy."""
     from surefoot.policy_file import Card
-    from surefoot.spec import to_dict
 
-    control = about.control
-    schedule = {key: value for key, value in to_dict(control.schedule).items() if key != "steps"}
-    features = control.features
-    return Card(
+    return Card.of(
+        about.control,
+        hidden=order.settings.hidden,
         name=name,
         description=f"Learned by proximal policy optimisation on {about.name}.",
-        window=features.window,
-        tier=features.tier,
-        bound=features.bound,
-        inputs=features.names,
-        layers=(len(features.names), *order.settings.hidden, 1),
-        schedule=schedule,
-        first=control.first,
-        rise=control.rise,
-        cut=control.cut,
-        alarm=control.alarm,
-        rescue=control.rescue,
-        warmup=control.warmup,
-        begin=control.begin,
         training={
             "command": _command(),
             "on": about.name,

@@ -62,23 +62,12 @@ def said(found: dict[str, Any]) -> str:
 def _card(name: str, settings: Regression, layers: tuple[int, ...], found: dict[str, Any]) -> Card:
     from surefoot.policy_file import Card
 
-    control = settings.control(1)
-    features = control.features
     how = {key: value for key, value in asdict(settings).items() if key != "control"}
-    return Card(
+    return Card.of(
+        settings.control(1),
+        hidden=layers[1:-1],
         name=name,
         description=f"Learned from {found['runs']:,} runs that were there already, by advantage-weighted regression.",
-        window=features.window,
-        tier=features.tier,
-        bound=features.bound,
-        inputs=features.names,
-        layers=layers,
-        schedule={"is": "Constant"},
-        first=control.first,
-        rise=control.rise,
-        cut=control.cut,
-        alarm=control.alarm,
-        rescue=control.rescue,
         training={"command": shlex.join(["surefoot", *sys.argv[1:]]), "settings": json.loads(json.dumps(how)), **found},
         surefoot=__version__,
     )
