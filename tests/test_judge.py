@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from math import exp, inf, log
 from pathlib import Path
@@ -23,9 +24,11 @@ from surefoot.judge.arenas import Arena
 from surefoot.judge.claims import claims
 from surefoot.judge.entrants import Contestant, candidate, is_blind
 from surefoot.judge.figures import duels, searches, sensitivity, shapes
+from surefoot.judge.note import write_on
 from surefoot.judge.rows import Key, Rows, RunRow
 from surefoot.judge.study import Study
 from surefoot.nmf import Factorisation, Matrices
+from surefoot.policy_file import read
 from surefoot.verify.journal import JournalError
 
 TINY = Factorisation("tiny", draw=Matrices(rows=12, columns=10, held_out=4), rank=2, batch_size=None, steps=30, ceiling=0.5)
@@ -234,6 +237,7 @@ def test_a_study_that_was_killed_ends_with_the_rows_of_one_that_was_not(tmp_path
         (["greedy", "--only", "unseen,seen"], "there is no arena 'seen'; choose from unseen, large"),
         ([], "name at least one policy to judge"),
         (["--redraw", "--out", "nowhere"], "there is no folder nowhere"),
+        (["greedy", "--note", "mine.json"], "there is no file mine.json to note anything in"),
         (["--redraw", "--out", "."], "there are no rows in ."),
     ],
 )
@@ -260,6 +264,24 @@ def test_a_learned_policy_is_judged_under_its_checksum_and_costs_what_its_card_s
     assert not is_blind(path, 30)
     found = study(one := arena())[0].outcome(one, [who])
     assert len(found.ours[who.label]["bound"][1.0]) == 12
+
+
+def test_what_a_policy_was_found_to_be_worth_is_written_on_its_card(tmp_path):
+    path = Path(made(tmp_path, tier="gradient", bound=True))
+    weights, (_, before) = path.with_suffix(".safetensors").read_bytes(), read(path)
+    found = outcome(arena(rivals=RIVALS), str(path))
+    assert write_on(path, [found]) == 1
+    _, card = read(path)
+    assert replace(card, judged=()) == replace(before, judged=())
+    assert path.with_suffix(".safetensors").read_bytes() == weights
+    (row,) = card.judged
+    against = found.rivals[found.best()][1.0]
+    assert row["problem"] == "tiny"
+    assert row["ratio"] == pytest.approx(
+        worth.ratio(worth.ours(found, candidate(str(path)).label)[1.0], against).mean, abs=1e-4
+    )
+    with pytest.raises(ValueError, match="was not judged there"):
+        write_on(path, [])
 
 
 def test_gradients_are_measured_for_those_who_look_at_them():

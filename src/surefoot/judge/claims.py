@@ -55,14 +55,14 @@ def _of_matrices(found: Findings, label: str) -> Iterator[tuple[str, bool]]:
         yield _against(found, label, Contestant("step"), CLEARLY)
         yield _against(found, label, found.best("clipped", "bound"), SLIGHTLY)
     elif found.cells:
-        best = worth.best_constant(found)
+        best, tried = worth.best_constant(found), sum(name == "constant" for name, _ in found.cells)
         pairs = {start: worth.values(rows) / best for start, rows in ours.items()}
         every = np.concatenate(list(pairs.values()))
         means = {start: float(np.exp(np.mean(np.log(each)))) for start, each in pairs.items()}
         worst = max(means, key=lambda start: means[start])
         text = (
-            f"On {arena.says}: from every start {_range(ours)} the tuned rate, within 10% of the best constant of 6, chosen "
-            f"per matrix: {_times(means[worst])} of it in the geometric mean at the worst start, {worst:g}; "
+            f"On {arena.says}: from every start {_range(ours)} the tuned rate, within 10% of the best constant of "
+            f"{tried}, chosen per matrix: {_times(means[worst])} of it in the geometric mean at the worst start, {worst:g}; "
             f"{np.sum(every <= CLOSE)}/{len(every)} single runs within 10%."
         )
         yield text, means[worst] <= CLOSE

@@ -35,6 +35,10 @@ def judge(
     only: Annotated[str, typer.Option("--only", help="Arenas to look at, with commas between; else all.")] = "",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
     redraw: Annotated[bool, typer.Option("--redraw", help="Train nothing: judge and draw what --out holds.")] = False,
+    note: Annotated[
+        Path | None,
+        typer.Option("--note", help="File of a learned policy, to write on its card what it was found to be worth."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what policies are worth on problems never seen, against rivals that know as much and searches that try more.
@@ -51,6 +55,8 @@ def judge(
             raise ValueError("name at least one policy to judge, such as greedy or the file of a learned one")
         if redraw and (folder is None or not folder.is_dir()):
             raise ValueError(f"there is no folder {folder or ''}; name one that `surefoot judge` made with --out")
+        if note is not None and not note.is_file():
+            raise ValueError(f"there is no file {note} to note anything in; name either file of a learned policy")
         checks.one_of("on", on, folders.KINDS)
         judged = [candidate(entry) for entry in policy or []]
         chosen = [name.strip() for name in only.split(",") if name.strip()]
@@ -63,6 +69,12 @@ def judge(
                 found, who = folders.read(place, chosen)
         else:
             found, who = _carry_out(place, on, judged, chosen, quick=quick, workers=workers or os.cpu_count() or 1)
+        if note is not None:
+            from surefoot.judge.note import write_on
+
+            with refusing():
+                count = write_on(note, found)
+            say(f"The card of {note} says now what it was worth on {count} problems.")
         _present(place, found, who, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from surefoot.tasks import random_factorisations
 
 NOISES = (0.1, 0.5, 2.0)
 _PLAIN = tuple(Contestant(entry) for entry in SCHEDULES + CLOSED)
-_TRACKING = (Contestant("constant", "bound"), Contestant("wsd", "bound"))
+_BOUNDED = tuple(Contestant(entry, limits) for limits in ("clipped", "bound") for entry in ("constant", "wsd"))
 _LIMITED = tuple(Contestant(entry, limits) for limits in ("clipped", "bound") for entry in SCHEDULES)
 _FIRST = 900_000_000
 """Far from the seeds that anything is learned from."""
@@ -20,7 +20,8 @@ _FIRST = 900_000_000
 def arenas(*, quick: bool = False) -> list[Arena]:
     """All of them, or small ones for a quick look that claims nothing.
 
-    Rates count the stability edge of the first step, and nothing limits them (`"plain"`), but where limits are named.
+    Rates count the stability edge of the first step. Those of judged policies are clipped to the edge of now, as they are where
+    policies are learned; nothing limits those of rivals (`"plain"`), but where limits are named.
     """
     judging, tuning = (12, 4) if quick else (96, 24)
     unseen = Arena(
@@ -33,8 +34,8 @@ def arenas(*, quick: bool = False) -> list[Arena]:
         searches="judging",
         grid=(-4, 3) if quick else (-6, 4),
         fineness=2 if quick else 4,
-        rivals=_PLAIN + _TRACKING,
-        limits=("plain", "bound"),
+        rivals=_PLAIN + _BOUNDED,
+        limits=("clipped",),
     )
     large = replace(
         unseen,
@@ -72,7 +73,7 @@ def _oracle(noise: float, quick: bool) -> Arena:
         grid=(-3, 2) if quick else (-6, 3),
         fineness=2 if quick else 4,
         rivals=_PLAIN[: len(SCHEDULES)] + _LIMITED,
-        limits=("plain", "clipped", "bound"),
+        limits=("clipped",),
         starts=(1.0,) if quick else MULTIPLES,
         axis="noise",
     )
@@ -90,7 +91,7 @@ def _inside(unseen: Arena, quick: bool) -> Arena:
         tuned_on=("unseen",),
         searches="",
         rivals=(),
-        limits=("bound",),
+        limits=("clipped",),
         starts=(1.0, 10.0, 100.0),
         together=600,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from surefoot import checks
@@ -31,14 +31,18 @@ NAMES = {
 }
 """Lessons by name, and what they are about."""
 
-GUARDS: dict[str, Any] = {"first": (1,) * 8 + (2,) * 4 + (5,) * 2, "rise": 2.0, "cut": 2.0, "alarm": 8.0, "rescue": 4.0}
+GUARDS: dict[str, Any] = {"rise": 2.0, "cut": 2.0, "rescue": 4.0, "begin": 2.0**-8}
 """What keeps a learned policy from harm and is the same in every lesson; `surefoot.control.Control` has what each is.
 
 A decision cuts no deeper than it raises: while it is learned its actions are noisy, and noise should lead nowhere by itself.
+Every rate is met from below, so that one that is far too high shows it before it does harm.
 """
 
-UP: dict[str, Any] = {"warmup": 16, "begin": 2.0**-8}
-"""How a network's rate is approached, so that one that is far too high is met from below."""
+ON_NETWORKS: dict[str, Any] = {"first": (1,) * 6 + (2,) * 6 + (4,) * 4, "warmup": 32, "alarm": 8.0}
+"""The same for networks."""
+
+ON_FACTORISATIONS: dict[str, Any] = {"first": (1,) * 8 + (2,) * 4 + (5,) * 2, "warmup": 16, "alarm": inf}
+"""The same for factorisations: inside the bound a loss that jumps is noise, and nothing to be alarmed at."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +157,22 @@ def nmf(tier: str = "gradient") -> Lesson:
         (_matrices(60, 50), {"rank": 6, "batch_size": None, "steps": 300, "noise": 2.0, **oracle}, True),
     ]
     tasks = [
-        (_task(_factorisation(number, tier, draw=draw, **rest), tier, budget=budget, start=(2e-4, 0.02, 40.0), up={}), 64)
+        (
+            _task(
+                _factorisation(number, tier, draw=draw, **rest),
+                tier,
+                budget=budget,
+                start=(2e-4, 0.02, 40.0),
+                acts=ON_FACTORISATIONS,
+            ),
+            64,
+        )
         for number, (draw, rest, budget) in enumerate(made)
     ]
     return Lesson(
         "nmf",
         tuple(tasks),
-        Settings(rounds=40, rollout=32, discount=0.985, deviation=-1.3, entropy=0.0, validation=32, moved=0.3),
+        Settings(rounds=80, checks=8, validation=32, moved=0.3),
     )
 
 
@@ -172,13 +185,22 @@ def networks(tier: str = "loss") -> Lesson:
     from surefoot import zoo
 
     tasks = [
-        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), up=UP), _slots(problem.name))
+        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), acts=ON_NETWORKS), _slots(problem.name))
         for place, problem in enumerate(zoo.training())
     ]
     return Lesson(
         f"networks-{tier}",
         tuple(tasks),
-        Settings(rounds=16, together=8, rollout=50, discount=0.98, deviation=-1.4, entropy=0.0, checks=2),
+        Settings(
+            rounds=16,
+            together=8,
+            rollout=100,
+            rate=(3e-3, 2e-4),
+            minibatches=16,
+            discount=0.995,
+            deviation=-1.4,
+            checks=2,
+        ),
     )
 
 
@@ -189,17 +211,17 @@ def _slots(name: str) -> int:
 
 
 def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
-    return Factorisation(f"nmf-{number}", eigenvalues="collatz", gradients=tier == "gradient", measure="matrix", **settings)
+    fixed: dict[str, Any] = {"rates": "clipped", "eigenvalues": "collatz", "measure": "matrix"}
+    return Factorisation(f"nmf-{number}", gradients=tier == "gradient", **fixed, **settings)
 
 
-def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], up: Mapping[str, Any]) -> Task:
+def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], acts: Mapping[str, Any]) -> Task:
     steps = problem.steps
     control = Control(
         Features(tier=tier),
         schedule=WarmupStableDecay(steps, warmup=0.0) if budget else Constant(),
         steps=steps if budget else None,
-        **GUARDS,
-        **up,
+        **{**GUARDS, **acts},
     )
     return Task(_fleet(problem, tier), control, steps, start, "held-out")
 
@@ -219,7 +241,9 @@ def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
         return [(found, own.SLOTS)]
     if not own.is_problem(found):
         raise ValueError(f"{on} must be a problem, a fleet, a Task or a Lesson, a list of these, or a function, got {found!r}")
-    return [(_task(found, tier, budget=budget, start=(1e-3, 10.0), up=UP), own.SLOTS // 2) for budget in (True, False)]
+    return [
+        (_task(found, tier, budget=budget, start=(1e-3, 10.0), acts=ON_NETWORKS), own.SLOTS // 2) for budget in (True, False)
+    ]
 
 
 def _matrices(rows: int, columns: int) -> Matrices:
