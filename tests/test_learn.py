@@ -159,7 +159,7 @@ def test_a_training_leaves_the_random_numbers_of_others_alone():
 
 def test_a_folder_with_another_training_is_refused(tmp_path):
     train(small(2), SMALL, 0, tmp_path, on_round=lambda _record: False)
-    with pytest.raises(KeepError, match="holds another training: settings.discount is 0.9 here and 0.95 there"):
+    with pytest.raises(KeepError, match="holds another training: settings.discount is 0.9 here and 0.998 there"):
         train(small(2), replace(SMALL, discount=0.9), 0, tmp_path)
     with pytest.raises(KeepError, match="holds another training: tasks differs"):
         train(small(3), SMALL, 0, tmp_path)

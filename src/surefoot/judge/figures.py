@@ -30,6 +30,7 @@ DRAWN = tuple(
         ("greedy",),
         ("hypergradient",),
         ("constant", "bound"),
+        ("wsd", "clipped"),
         ("cosine", "clipped"),
     )
 )
@@ -142,7 +143,7 @@ def _shape(found: Findings, label: str) -> Spec:
         if not len(paths):
             continue
         low, middle, high = np.quantile(paths, [0.25, 0.5, 0.75], axis=0)
-        name = f"{label}, from x{start:g}"
+        name = f"from x{start:g}"  # Whose is in the title.
         rows += zip([name] * POINTS, progress, _raised(middle), _raised(low), _raised(high), strict=True)
     ours = list(dict.fromkeys(row[0] for row in rows))
     for entry in CLASSICAL:

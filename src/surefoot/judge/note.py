@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from surefoot.judge import worth
 from surefoot.judge.entrants import candidate
@@ -38,24 +38,17 @@ def write_on(card: Path, outcomes: Sequence[Findings]) -> int:
     return len(rows)
 
 
-def _row(found: Findings, label: str) -> dict[str, Any]:
+def _row(found: Findings, label: str) -> dict[str, str]:
+    """Against the best tuned rival: the ratio from its own rate, and from the worst of the starting rates."""
     best, ours = found.best(), worth.ours(found, label)
     ratios = {start: worth.ratio(rows, found.rivals[best][1.0]) for start, rows in ours.items()}
     worst = max(ratios, key=lambda start: ratios[start].mean)
     every = [row for rows in ours.values() for row in rows]
+    at_tuned, at_worst = ratios[1.0], ratios[worst]
     return {
         "problem": found.arena.name,
-        "optimizer": getattr(found.arena.problem, "optimizer", "projected SGD"),
         "against": best.name,
-        "ratio": _rounded(ratios[1.0].mean),
-        "low": _rounded(ratios[1.0].low),
-        "high": _rounded(ratios[1.0].high),
-        "median": _rounded(ratios[1.0].median),
-        "worst start": worst,
-        "ratio there": _rounded(ratios[worst].mean),
+        "ratio": f"{at_tuned.mean:.3f} [{at_tuned.low:.3f}, {at_tuned.high:.3f}]",
+        "worst": f"{at_worst.mean:.3f} from {worst:g}",
         "diverged": f"{worth.diverged(every)}/{len(every)}",
     }
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)

@@ -19,7 +19,7 @@ from surefoot.spec import to_dict
 from surefoot.timed import Constant, WarmupStableDecay
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from surefoot.problems import Problem
 
@@ -31,18 +31,20 @@ NAMES = {
 }
 """Lessons by name, and what they are about."""
 
-GUARDS: dict[str, Any] = {"rise": 2.0, "cut": 2.0, "rescue": 4.0, "begin": 2.0**-8}
-"""What keeps a learned policy from harm and is the same in every lesson; `surefoot.control.Control` has what each is.
+GUARDS: dict[str, Any] = {
+    "first": (1,) * 8 + (2,) * 4 + (5,) * 2,
+    "rise": 2.0,
+    "cut": 2.0,
+    "alarm": 8.0,
+    "rescue": 4.0,
+    "warmup": 16,
+    "begin": 2.0**-8,
+}
+"""What keeps a learned policy from harm, in every lesson; `surefoot.control.Control` has what each is.
 
 A decision cuts no deeper than it raises: while it is learned its actions are noisy, and noise should lead nowhere by itself.
 Every rate is met from below, so that one that is far too high shows it before it does harm.
 """
-
-ON_NETWORKS: dict[str, Any] = {"first": (1,) * 6 + (2,) * 6 + (4,) * 4, "warmup": 32, "alarm": 8.0}
-"""The same for networks."""
-
-ON_FACTORISATIONS: dict[str, Any] = {"first": (1,) * 8 + (2,) * 4 + (5,) * 2, "warmup": 16, "alarm": inf}
-"""The same for factorisations: inside the bound a loss that jumps is noise, and nothing to be alarmed at."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def nmf(tier: str = "gradient") -> Lesson:
     """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
 
     Rates start anywhere from 1/5,000 to 40 times half the bound, which clips every step, half of them below a fiftieth of it.
-    What counts is the relative loss of the matrix itself. Under noise of a fixed size all rows are in the batch.
+    What counts is the relative loss of the matrix itself. Under noise of a fixed size all rows are in the batch. Inside the
+    bound a loss that jumps is noise, and nothing to be alarmed at.
     """
     oracle = {"ceiling": 0.5, "cap": 0.5}  # Under noise of a fixed size both are needed.
     made: list[tuple[Matrices, dict[str, Any], bool]] = [
@@ -163,7 +166,7 @@ def nmf(tier: str = "gradient") -> Lesson:
                 tier,
                 budget=budget,
                 start=(2e-4, 0.02, 40.0),
-                acts=ON_FACTORISATIONS,
+                alarm=inf,
             ),
             64,
         )
@@ -185,7 +188,7 @@ def networks(tier: str = "loss") -> Lesson:
     from surefoot import zoo
 
     tasks = [
-        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0), acts=ON_NETWORKS), _slots(problem.name))
+        (_task(problem, tier, budget=place % 4 != 0, start=(1e-3, 1.0, 30.0)), _slots(problem.name))
         for place, problem in enumerate(zoo.training())
     ]
     return Lesson(
@@ -194,10 +197,10 @@ def networks(tier: str = "loss") -> Lesson:
         Settings(
             rounds=16,
             together=8,
-            rollout=100,
-            rate=(3e-3, 2e-4),
-            minibatches=16,
-            discount=0.995,
+            rollout=50,
+            rate=(1e-3, 1e-4),
+            discount=0.98,
+            trace=0.95,
             deviation=-1.4,
             checks=2,
         ),
@@ -215,13 +218,13 @@ def _factorisation(number: int, tier: str, **settings: Any) -> Factorisation:
     return Factorisation(f"nmf-{number}", gradients=tier == "gradient", **fixed, **settings)
 
 
-def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], acts: Mapping[str, Any]) -> Task:
+def _task(problem: Problem[Any], tier: str, *, budget: bool, start: tuple[float, ...], alarm: float = GUARDS["alarm"]) -> Task:
     steps = problem.steps
     control = Control(
         Features(tier=tier),
         schedule=WarmupStableDecay(steps, warmup=0.0) if budget else Constant(),
         steps=steps if budget else None,
-        **{**GUARDS, **acts},
+        **{**GUARDS, "alarm": alarm},
     )
     return Task(_fleet(problem, tier), control, steps, start, "held-out")
 
@@ -241,9 +244,7 @@ def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
         return [(found, own.SLOTS)]
     if not own.is_problem(found):
         raise ValueError(f"{on} must be a problem, a fleet, a Task or a Lesson, a list of these, or a function, got {found!r}")
-    return [
-        (_task(found, tier, budget=budget, start=(1e-3, 10.0), acts=ON_NETWORKS), own.SLOTS // 2) for budget in (True, False)
-    ]
+    return [(_task(found, tier, budget=budget, start=(1e-3, 10.0)), own.SLOTS // 2) for budget in (True, False)]
 
 
 def _matrices(rows: int, columns: int) -> Matrices:
