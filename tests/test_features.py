@@ -188,7 +188,7 @@ def test_a_decision_changes_the_scale_within_its_limits(action, rise, cut):
 
 @given(st.lists(actions, min_size=1, max_size=40), anything)
 def test_decisions_are_the_same_on_floats_and_on_vectors(chosen, losses):
-    control = Control(Features(window=1), schedule=WarmupStableDecay(steps=30), steps=30)
+    control = Control(Features(window=1), schedule=WarmupStableDecay(steps=30), steps=30, settle=3)
     ours, theirs = control.init(), lift(control.init(), np.zeros(2))
     for action, loss in zip(chosen, losses, strict=False):
         ours = control.update(control.act(ours, action), loss)
@@ -214,6 +214,26 @@ def test_no_action_leads_beyond_all_numbers():
     for _ in range(1000):
         state = control.act(state, 1.0)
     assert state.scale <= 2.0**40
+
+
+@given(st.integers(1, 20), st.floats(0.01, 1.0))
+def test_an_action_taken_for_ever_comes_to_a_power_of_time_once_it_settles(settle, action):
+    control = Control(Features(window=1), settle=settle)
+    state, doublings = control.init(), []
+    for _ in range(2 * settle):
+        state = control.act(state, action)
+        doublings.append(state.correction)
+    weights = [1.0] * settle + [settle / number for number in range(settle + 1, 2 * settle + 1)]
+    assert doublings == pytest.approx((action * np.cumsum(weights)).tolist())
+
+
+def test_an_alarm_gives_decisions_their_full_weight_back():
+    control = Control(Features(window=1), alarm=4.0, rescue=2.0, settle=1)
+    state = control.init()
+    for _ in range(9):
+        state = control.update(control.act(state, 0.0), 1.0)
+    state = control.update(state, inf)
+    assert (state.correction, control.act(state, 1.0).correction) == (-1.0, 0.0)
 
 
 def test_a_warmup_leads_up_to_the_schedule_in_even_factors():
@@ -274,6 +294,7 @@ def test_a_control_is_a_policy_like_others():
         ({"rescue": 1.0}, "rescue must be above 1"),
         ({"warmup": -1}, "warmup must be a whole number"),
         ({"begin": 0.0}, "begin must be above 0"),
+        ({"settle": 0}, "settle must be a whole number"),
     ],
 )
 def test_controls_out_of_range_are_refused(wrong, message):
@@ -283,7 +304,8 @@ def test_controls_out_of_range_are_refused(wrong, message):
 
 def test_a_control_can_be_compiled_by_jax():
     jax = pytest.importorskip("jax")
-    control = Control(Features(window=3, tier="gradient"), schedule=WarmupStableDecay(steps=20), steps=20, alarm=2.0, warmup=5)
+    sees, schedule = Features(window=3, tier="gradient"), WarmupStableDecay(steps=20)
+    control = Control(sees, schedule=schedule, steps=20, alarm=2.0, warmup=5, settle=2)
     losses = jax.numpy.asarray([[3.0 * 0.9**step, nan if step == 4 else 2.0] for step in range(20)])
 
     def step(state, loss):

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from policy_files import made
 from surefoot import Learned, stats
+from surefoot.appended import JournalError
 from surefoot.cli import app
 from surefoot.judge import blocks, folder, page, rows, worth
 from surefoot.judge.arenas import Arena
@@ -29,7 +30,6 @@ from surefoot.judge.rows import Key, Rows, RunRow
 from surefoot.judge.study import Study
 from surefoot.nmf import Factorisation, Matrices
 from surefoot.policy_file import read
-from surefoot.verify.journal import JournalError
 
 TINY = Factorisation("tiny", draw=Matrices(rows=12, columns=10, held_out=4), rank=2, batch_size=None, steps=30, ceiling=0.5)
 RIVALS = (Contestant("constant", "bound"), Contestant("exponential", "bound"))

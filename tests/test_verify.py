@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 import browsing
 from surefoot import pictures
+from surefoot.appended import JournalError
 from surefoot.cli import app
 from surefoot.nmf.verification.rules import RULES
 from surefoot.verify import page as pages
 from surefoot.verify import run
-from surefoot.verify.journal import Journal, JournalError, encoded, read
+from surefoot.verify.journal import Journal, encoded, read
 from surefoot.verify.pictures import drawings, drawn
 
 pytest.importorskip("vl_convert")

@@ -77,6 +77,9 @@ class Control:
         warmup: Steps over which the scale is led up to the schedule's, evenly in its logarithm, 0 or more. A starting rate that
             is too high is then met from below, where its first signs do no harm.
         begin: The fraction of the schedule's scale at which that begins, above 0 and at most 1.
+        settle: How many decisions have their full weight, 1 or more, from the start and again from every alarm; after them the
+            n-th has settle / n of it. A small action taken again and again then makes a power of time, where it would have made
+            an exponential: what is learned on short trainings does not drift away in long ones. None if all have.
     """
 
     features: Features = Features()  # noqa: RUF009 - it is frozen
@@ -89,6 +92,7 @@ class Control:
     rescue: float = 4.0
     warmup: int = 0
     begin: float = 2.0**-8
+    settle: int | None = None
 
     def __post_init__(self) -> None:
         checks.policy("schedule", self.schedule)
@@ -105,6 +109,8 @@ class Control:
         checks.number("begin", self.begin, low=0.0, high=1.0)
         if self.begin == 0.0:
             raise ValueError("begin must be above 0, got 0 (a rate of 0 would stay 0, whatever it is multiplied by)")
+        if self.settle is not None:
+            checks.whole("settle", self.settle, low=1)
 
     def init(self) -> ControlState:
         """Nothing seen and nothing decided; a decision is due."""
@@ -150,12 +156,13 @@ class Control:
         Args:
             state: One at which a decision is due.
             action: Between -1 and 1, whatever lies outside counting as the nearer end: at 1 the scale is multiplied by `rise`,
-                at -1 it is divided by `cut`, at 0 nothing changes.
+                at -1 it is divided by `cut`, at 0 nothing changes. That is if the decision has its full weight: see `settle`.
         """
         xp = numbers(action, state.scale)
         action = xp.where(action > -1.0, action, -1.0)
         action = xp.where(action < 1.0, action, 1.0)
-        correction = state.correction + action * xp.where(action > 0.0, log2(self.rise) + 0.0 * action, log2(self.cut))
+        action = action * xp.where(action > 0.0, log2(self.rise) + 0.0 * action, log2(self.cut))
+        correction = state.correction + action * self._weight(state.decision)
         correction = _within_reach(xp, correction, state.correction)
         wait = self.features.window + 0 * state.decision
         for place, length in enumerate(self.first):
@@ -166,6 +173,13 @@ class Control:
             decision=state.decision + 1,
             correction=correction,
         )
+
+    def _weight(self, decision: Any) -> Any:
+        """What a decision weighs, given how many there were before it."""
+        if self.settle is None:
+            return 1.0
+        xp = numbers(decision)
+        return xp.where(decision < self.settle, 1.0 + 0.0 * decision, self.settle / (decision + 1.0))
 
     def _lead(self, step: Any) -> Any:
         """The fraction of the schedule's scale that the warmup has come to."""

@@ -46,7 +46,7 @@ _KINDS = {
     "bound": bool,
 }
 _SCHEDULES = {kind.__name__: kind for kind in (Constant, Cosine, Linear, OneCycle, Polynomial, WarmupStableDecay)}
-_ACTS = ("first", "rise", "cut", "alarm", "rescue", "warmup", "begin")
+_ACTS = ("first", "rise", "cut", "alarm", "rescue", "warmup", "begin", "settle")
 _ENDINGS = (".safetensors", ".json")
 
 
@@ -65,7 +65,7 @@ class Card:
         inputs: The names of what it sees, in the network's order.
         layers: Sizes of the network, from the inputs to the one output.
         schedule: What it corrects where the budget is known, as `surefoot.spec.to_dict` writes it, but without `steps`.
-        first, rise, cut, alarm, rescue, warmup, begin: How it acts: see `surefoot.control.Control`.
+        first, rise, cut, alarm, rescue, warmup, begin, settle: How it acts: see `surefoot.control.Control`.
         training: Where it comes from: the command, the seed, what it was trained on and for how long.
         judged: What it was measured to be worth, problem by problem; empty before it was.
         surefoot: The version that it was trained with.
@@ -92,6 +92,7 @@ class Card:
     rescue: float
     warmup: int = 0
     begin: float = 1.0
+    settle: int | None = None
     training: dict[str, Any] = field(default_factory=dict)
     judged: tuple[dict[str, Any], ...] = ()
     surefoot: str = ""

@@ -36,6 +36,7 @@ def tasks(
     rescue: float = 4.0,
     warmup: int = 0,
     begin: float = 2.0**-8,
+    settle: int | None = None,
     start: tuple[float, ...] = (0.01, 10.0),
     reward: str = "training",
     worst: float = 100.0,
@@ -65,6 +66,7 @@ def tasks(
         rescue: That divisor, above 1.
         warmup: Steps over which the scale is led up to the schedule's.
         begin: The fraction of it at which that begins.
+        settle: How many decisions have their full weight; all if None.
         start: Between which multiples of a problem's base rate an episode's own is drawn: see `surefoot.episodes.Task`.
         reward: What is to fall, "training", "held-out" or "final": see `surefoot.episodes.Task`.
         worst: The multiple of its first loss from which on a run counts as diverged, above 1.
@@ -86,6 +88,7 @@ def tasks(
             rescue=rescue,
             warmup=warmup,
             begin=begin,
+            settle=settle,
         )
         made.append(Task(fleet(problem), control, length, start, reward, worst))
     return made

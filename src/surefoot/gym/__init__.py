@@ -83,8 +83,8 @@ class NMFEnv(TrainingEnv):
 
     `problem`, a `Factorisation`; its `draw` is the distribution of matrices. By default
     `surefoot.tasks.random_factorisations()`. All others are those of `surefoot.tasks.tasks`: `steps` and `budget`, `window` and
-    `first`, `tier` and `bound`, `schedule`, `rise` and `cut`, `alarm` and `rescue`, `warmup` and `begin`, `start`, `reward` and
-    `worst`. With `gymnasium.make_vec` there may be several `problems`, and there is an `autoreset_mode`: see
+    `first`, `tier` and `bound`, `schedule`, `rise` and `cut`, `alarm` and `rescue`, `warmup` and `begin`, `settle`, `start`,
+    `reward` and `worst`. With `gymnasium.make_vec` there may be several `problems`, and there is an `autoreset_mode`: see
     `TrainingVectorEnv`.
 
     >>> env = gymnasium.make("surefoot/NMF-v0", steps=30, start=(0.1, 0.1), reward="held-out")

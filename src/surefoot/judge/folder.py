@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from surefoot import __version__, checks, document
+from surefoot.appended import JournalError
 from surefoot.judge import arenas, blocks, study
 from surefoot.judge.entrants import Candidate
 from surefoot.judge.rows import Rows
 from surefoot.judge.study import Findings, Study
-from surefoot.verify.journal import JournalError
 from surefoot.workers import TRAINING, in_processes
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ import os
 from io import StringIO
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
-from surefoot.verify.journal import JournalError, lock
+from surefoot.appended import Appended, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
 NAME = "runs.csv"
 DIVERGED, FAILED = 2.0, 1.01
@@ -71,11 +70,10 @@ class RunRow(NamedTuple):
 _HEAD = (*Key._fields, *RunRow._fields[1:])
 
 
-class Rows:
+class Rows(Appended[dict[Key, RunRow]]):
     """The rows of a folder. Rows that are added together are there, all of them, once `add` has returned.
 
-    A finished file above a megabyte is compressed; it is opened like any other. What a killed process left of a block's last
-    line is cut off.
+    A finished file above a megabyte is compressed; it is opened like any other.
 
     >>> from tempfile import TemporaryDirectory
     >>> row = RunRow(Key("unseen", "plain", "wsd", 0.5, 7), before=0.9, final=0.1, held_out=0.2)
@@ -83,6 +81,9 @@ class Rows:
     ...     rows.add([row])
     ...     Rows.read(folder)[row.key].final
     0.1
+
+    Attributes:
+        there: The rows by key.
 
     Args:
         folder: Where the file is, or will be; the folder exists.
@@ -92,35 +93,19 @@ class Rows:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.path = Path(folder) / NAME
-        packed = self.path.with_suffix(".csv.gz")
-        if packed.exists() and not self.path.exists():
-            _write(self.path, gzip.decompress(packed.read_bytes()))
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            lock(self._file, self.path)
-            data = self.path.read_bytes()
-            os.ftruncate(self._file, data.rfind(b"\n") + 1)
-            self.there = _parsed(self.path, data)
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        os.close(self._file)
+        path = Path(folder) / NAME
+        packed = path.with_suffix(".csv.gz")
+        if packed.exists() and not path.exists():
+            _write(path, gzip.decompress(packed.read_bytes()))
+        super().__init__(path, lambda file: _parsed(file, file.read_bytes()))
+        self.there = dict(self.found)
 
     def add(self, rows: Iterable[RunRow]) -> None:
         """Write rows, and wait until the disk has them."""
         added = list(rows)
         lines: list[tuple[str, ...]] = [] if self.there else [_HEAD]
         lines += [tuple(_text(value) for value in (*row.key, *row[1:])) for row in added]
-        left = memoryview(_encoded(lines))
-        while left:
-            left = left[os.write(self._file, left) :]
-        os.fsync(self._file)
+        self.append(_encoded(lines))
         self.there |= {row.key: row for row in added}
 
     def finish(self) -> Path:
@@ -178,10 +163,10 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}") if isfinite(value) else inf
 
 
-def _encoded(lines: Iterable[Sequence[str]]) -> bytes:
+def _encoded(lines: Iterable[Sequence[str]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:

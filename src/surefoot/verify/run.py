@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from surefoot import checks
+from surefoot.appended import JournalError
 from surefoot.nmf.verification.fleets import Problems, draw, split
 from surefoot.nmf.verification.rules import RULES
-from surefoot.verify.journal import Journal, JournalError
 from surefoot.workers import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from surefoot.nmf.verification.rule import Rule
-    from surefoot.verify.journal import Line
+    from surefoot.verify.journal import Journal, Line
 
 TOGETHER = 6
 """Rules that a worker checks on a fleet before it reports."""
