@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from surefoot import checks
+from surefoot.moments import Group, adam, check, read, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,20 +40,6 @@ class Sums(NamedTuple):
         return cls(*map(sum, zip(cls(), *rows, strict=True)))
 
 
-class _Group(NamedTuple):
-    """The parameters of a group that have a gradient now, each with what is remembered of it."""
-
-    settings: dict[str, Any]
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    memory: list[dict[str, Any]]
-
-    @property
-    def base(self) -> float:
-        """The rate that scales are multiples of, where nothing but the optimizer's own learning moves it."""
-        return float(self.settings.get("initial_lr", self.settings["lr"]))
-
-
 class HypergradientDescent(Optimizer):
     r"""Descend along the gradient, and along the hypergradient with the rate itself.
 
@@ -74,7 +61,7 @@ class HypergradientDescent(Optimizer):
     - `"element"`: one for each single number, which is what the literature on adaptive rates means by "per parameter"
       (Almeida et al., 1998; Jie et al., arXiv:2008.07277). The cosine of the multiplicative rule is then a sign.
 
-    A step whose gradients are not all finite changes nothing. A parameter without gradient is left alone, and has no part in the
+    A step whose gradients are not all finite changes nothing. A parameter without gradient stays, and has no part in the
     hypergradient of the next step either. Each step reads a few numbers per tensor, for which the host waits. Besides what the
     direction remembers, one copy of the last direction is kept.
 
@@ -100,7 +87,7 @@ class HypergradientDescent(Optimizer):
             and AdamW, which are the defaults of the article's authors. 0 leaves the rates alone.
         momentum: Of `"momentum"` and `"nesterov"`, from 0 to below 1.
         betas: Of Adam's averages, from 0 to below 1.
-        eps: What Adam adds to the root of the squares, above 0.
+        eps: What Adam adds to the root of the squares, 0 or more.
         weight_decay: 0 or more; decoupled for AdamW, a part of the gradient for the others. 0 unless given, 0.01 for AdamW.
         min_scale, max_scale: Limits of the scales, with 1 between them.
 
@@ -108,8 +95,8 @@ class HypergradientDescent(Optimizer):
         TypeError: A setting is not a number where one is needed, or a parameter is complex.
         ValueError: A setting is outside its range.
 
-    Reference: Baydin et al., 2018, arXiv:1703.04782: SGD-HD, SGDN-HD and Adam-HD (algorithms 4 to 6) are `"sgd"`, `"nesterov"`
-    and `"adam"` with `rule="additive"` and one group.
+    Reference: Baydin et al., 2018, arXiv:1703.04782: its SGD-HD, SGDN-HD and Adam-HD are `"sgd"`, `"nesterov"` and
+    `"adam"` with `rule="additive"` and one group.
     """
 
     def __init__(
@@ -157,13 +144,13 @@ class HypergradientDescent(Optimizer):
             param_group.setdefault("scale", self.param_groups[0]["scale"])
         super().add_param_group(param_group)
         try:
-            _check(self.param_groups[-1])
+            check(self.param_groups[-1])
         except (TypeError, ValueError):
             del self.param_groups[-1]
             raise
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override] # PyTorch overloads it.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Learn from the gradients how good the last rates were, and make a step at better ones.
 
         Args:
@@ -200,30 +187,26 @@ class HypergradientDescent(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("direction", "rule", "per", "hyper_rate", "min_scale", "max_scale")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}  # type: ignore[no-untyped-call]
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def _scale(self, group: dict[str, Any], memory: dict[str, Any]) -> Any:
         return group["scale"] if self.per in {"all", "group"} else memory.get("scale", 1.0)
 
-    def _gathered(self, group: dict[str, Any]) -> _Group:
-        parameters = []
-        for parameter in group["params"]:
-            if parameter.grad is not None and parameter.numel():
-                if parameter.grad.layout is not torch.strided:
-                    raise ValueError("gradients must be dense, got a sparse one (make the embedding with sparse=False)")
-                parameters.append(parameter)
-            elif parameter in self.state:
+    def _gathered(self, settings: dict[str, Any]) -> Group:
+        group = Group.of(self, settings)
+        for parameter in set(settings["params"]) - set(group.parameters):
+            if parameter in self.state:
                 self.state[parameter].pop("direction", None)  # It does not move now: the next hypergradient is not about it.
-        gradients = [parameter.grad for parameter in parameters]
-        if group["weight_decay"] and self.direction != "adamw":
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])) if parameters else []
-        return _Group(group, parameters, gradients, [self.state[parameter] for parameter in parameters])
+        if group.parameters and settings["weight_decay"] and self.direction != "adamw":
+            decayed = torch._foreach_add(group.gradients, group.parameters, alpha=settings["weight_decay"])  # noqa: SLF001 - as fast as PyTorch's
+            group = group._replace(gradients=list(decayed))
+        return group
 
-    def _learn(self, groups: list[_Group], sums: list[list[Sums]]) -> None:
+    def _learn(self, groups: list[Group], sums: list[list[Sums]]) -> None:
         """Move the scales by what the gradients say of the last step."""
         if self.per == "all":
-            base = max((group.base for group in groups), default=0.0)
-            ratios = [group.base / base if base else 0.0 for group in groups]
+            base = max((_base(group) for group in groups), default=0.0)
+            ratios = [_base(group) / base if base else 0.0 for group in groups]
             of_groups = (
                 Sums(slope * ratio, gradient, direction * ratio**2)
                 for ratio, (slope, gradient, direction) in zip(ratios, map(Sums.of, sums), strict=True)
@@ -234,13 +217,13 @@ class HypergradientDescent(Optimizer):
             return
         for group, of_parameters in zip(groups, sums, strict=True):
             if self.per == "group":
-                group.settings["scale"] = self._moved(group.settings["scale"], Sums.of(of_parameters), group.base)
+                group.settings["scale"] = self._moved(group.settings["scale"], Sums.of(of_parameters), _base(group))
             elif self.per == "tensor":
                 for memory, of_one in zip(group.memory, of_parameters, strict=True):
-                    memory["scale"] = self._moved(memory.get("scale", 1.0), of_one, group.base)
+                    memory["scale"] = self._moved(memory.get("scale", 1.0), of_one, _base(group))
             else:
                 for gradient, memory in zip(group.gradients, group.memory, strict=True):
-                    self._move_elements(gradient, memory, group.base)
+                    self._move_elements(gradient, memory, _base(group))
 
     def _moved(self, scale: float, sums: Sums, base: float) -> float:
         """A scale after a step of its own."""
@@ -265,7 +248,7 @@ class HypergradientDescent(Optimizer):
             moved = scale + slope * (self.hyper_rate / base)
         scale.copy_(torch.where(moved.isfinite(), moved.clamp(self.min_scale, self.max_scale), scale))
 
-    def _move(self, group: _Group) -> None:
+    def _move(self, group: Group) -> None:
         """Go against the direction, and remember it."""
         rate = float(group.settings["lr"])
         scales = [self._scale(group.settings, memory) for memory in group.memory]
@@ -287,74 +270,45 @@ class HypergradientDescent(Optimizer):
                 memory["direction"] = torch.empty_like(parameter)
         torch._foreach_copy_([memory["direction"] for memory in group.memory], directions)
 
-    def _sgd(self, group: _Group) -> list[Tensor]:
+    def _sgd(self, group: Group) -> list[Tensor]:
         if self.direction == "sgd":
             return group.gradients
-        buffers = _kept(group, "momentum")
-        torch._foreach_mul_(buffers, group.settings["momentum"])
+        buffers, momentum = group.kept("momentum"), group.settings["momentum"]
+        torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, group.gradients)
         if self.direction == "momentum":
             return buffers
-        return list(torch._foreach_add(group.gradients, buffers, alpha=group.settings["momentum"]))
+        return [gradient.add(buffer, alpha=momentum) for gradient, buffer in zip(group.gradients, buffers, strict=True)]
 
-    def _adam(self, group: _Group, rates: list[float]) -> list[Tensor]:
+    def _adam(self, group: Group, rates: list[float]) -> list[Tensor]:
         """Adam's direction; the step is made, too, unless there are no rates, so that it is PyTorch's to the last bit."""
-        (first, second), decay = group.settings["betas"], group.settings["weight_decay"]
-        means, squares = _kept(group, "mean"), _kept(group, "square")
-        for memory in group.memory:
-            memory["steps"] = memory.get("steps", 0) + 1
-        torch._foreach_lerp_(means, group.gradients, 1.0 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, group.gradients, group.gradients, 1.0 - second)
-        spreads = torch._foreach_sqrt(squares)
-        torch._foreach_div_(spreads, [(1.0 - second ** memory["steps"]) ** 0.5 for memory in group.memory])
-        torch._foreach_add_(spreads, group.settings["eps"])
-        corrections = [1.0 - first ** memory["steps"] for memory in group.memory]
-        directions = list(torch._foreach_div(means, spreads))
+        decay = group.settings["weight_decay"] if self.direction == "adamw" else 0.0
+        means, spreads, corrections = adam(group)
+        directions = [mean / spread for mean, spread in zip(means, spreads, strict=True)]
         torch._foreach_div_(directions, corrections)
-        is_decoupled = self.direction == "adamw" and decay
-        if is_decoupled:
+        if decay:
             torch._foreach_add_(directions, group.parameters, alpha=decay)
         if rates:
-            if is_decoupled:
+            if decay:
                 torch._foreach_mul_(group.parameters, [1.0 - rate * decay for rate in rates])
             steps = [-rate / correction for rate, correction in zip(rates, corrections, strict=True)]
             torch._foreach_addcdiv_(group.parameters, means, spreads, steps)
         return directions
 
 
-def _kept(group: _Group, name: str) -> list[Tensor]:
-    """What is remembered by this name, zeros at first."""
-    for parameter, memory in zip(group.parameters, group.memory, strict=True):
-        if name not in memory:
-            memory[name] = torch.zeros_like(parameter)
-    return [memory[name] for memory in group.memory]
+def _base(group: Group) -> float:
+    """The rate that scales are multiples of."""
+    return float(group.settings.get("initial_lr", group.settings["lr"]))
 
 
-def _measured(groups: list[_Group]) -> tuple[list[float], list[list[Sums]]]:
-    """The largest size in each gradient, and what the rates have to know; read in one piece, as the host waits for it."""
+def _measured(groups: list[Group]) -> tuple[list[float], list[list[Sums]]]:
+    """The largest size in each gradient, and what the rates have to know."""
     rows = []
     for group in groups:
         for gradient, memory in zip(group.gradients, group.memory, strict=True):
-            flat = gradient.to(torch.promote_types(gradient.dtype, torch.float32)).flatten()
-            last = memory.get("direction")
-            last = torch.zeros_like(flat) if last is None else last.to(flat.dtype).flatten()
-            numbers = (flat.abs().max(), torch.dot(flat, last), torch.dot(flat, flat), torch.dot(last, last))
-            rows.append(torch.stack(numbers).double())
-    read = torch.stack([row.to(rows[0].device) for row in rows]).tolist() if rows else []
-    left = iter([Sums(*row[1:]) for row in read])
-    return [row[0] for row in read], [[next(left) for _ in group.parameters] for group in groups]
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Raise unless a group's settings are in their ranges, and its parameters real."""
-    checks.number("lr", float(group["lr"]), low=0.0)
-    checks.number("weight_decay", group["weight_decay"], low=0.0)
-    for name, value in (("momentum", group["momentum"]), *(("betas", beta) for beta in group["betas"])):
-        checks.number(name, value, low=0.0)
-        if value >= 1.0:
-            raise ValueError(f"{name} must be below 1, got {value}")
-    checks.number("eps", group["eps"], low=0.0)
-    for parameter in group["params"]:
-        if not parameter.is_floating_point():
-            raise TypeError(f"parameters must be real numbers, got one of {parameter.dtype} (train its real view instead)")
+            flat, last = wide(gradient), memory.get("direction")
+            last = torch.zeros_like(flat) if last is None else wide(last)
+            rows.append(torch.stack([flat.abs().max(), torch.dot(flat, last), torch.dot(flat, flat), torch.dot(last, last)]))
+    numbers = read(rows)
+    left = iter([Sums(*row[1:]) for row in numbers])
+    return [row[0] for row in numbers], [[next(left) for _ in group.parameters] for group in groups]
