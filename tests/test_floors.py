@@ -23,7 +23,7 @@ FLOORS = {
     ),
     3: "learn",
     4: (
-        "course insight cards catalogue lineup workers compare curves pictures appended document report tables terminal verify "
+        "contest course insight cards catalogue lineup workers compare curves pictures appended document report tables terminal verify "
         "judge cli __main__"
     ),
 }

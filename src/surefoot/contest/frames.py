@@ -39,7 +39,8 @@ def examples(
             continue
         if "levels" not in column.attributes:
             values = column.value.astype(np.float64)
-            parts.append(np.where(column.value == _MISSING, np.nan, values)[:, None])
+            is_there = np.isfinite(values) & (column.value != _MISSING)  # R's NA is a NaN that NumPy stumbles over.
+            parts.append(np.where(is_there, values, np.nan)[:, None])
         elif len(column.attributes["levels"].value) <= _MOST_LEVELS:
             parts.append(column.value[:, None] == np.arange(len(column.attributes["levels"].value)) + 1)
         else:

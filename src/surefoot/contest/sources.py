@@ -155,10 +155,13 @@ def _digits(held_out: int) -> Split:
 
 
 def _fashion(held_out: int) -> Split:
-    split = data.fashion_mnist()
-    return Split(
-        _pooled(split.train_x[:_FEWER]), split.train_y[:_FEWER], _pooled(split.held_out_x[:held_out]), split.held_out_y[:held_out]
-    )
+    split = _first(data.fashion_mnist(), held_out)
+    return split._replace(train_x=split.train_x[:_FEWER], train_y=split.train_y[:_FEWER])
+
+
+def _coarse_fashion(held_out: int) -> Split:
+    split = _fashion(held_out)
+    return split._replace(train_x=_pooled(split.train_x), held_out_x=_pooled(split.held_out_x))
 
 
 def _mnist1d(held_out: int) -> Split:
@@ -190,7 +193,8 @@ def _pooled(rows: NDArray[Any]) -> NDArray[Any]:
 
 _OTHERS: dict[str, Callable[[int], Split]] = {
     "digits": _digits,
-    "fashion-14": _fashion,
+    "fashion": _fashion,
+    "fashion-14": _coarse_fashion,
     "mnist1d": _mnist1d,
     "ratings": _ratings,
     "novels": lambda held_out: letters.excerpts(_novels(), held_out),
