@@ -19,7 +19,16 @@ from surefoot.data import DataMissing
 
 TASKS = tasks.load()
 PAGE = Path(__file__).parent.parent / "docs" / "contest-tasks.md"
-FAST = ("digits-mlp", "modules-told-apart", "digits-nmf", "fashion-cnn-normed", "telco-mlp", "dna-mlp", "spam-mlp", "ratings-nmf")
+FAST = (
+    "digits-mlp",
+    "modules-told-apart",
+    "digits-nmf",
+    "fashion-cnn-normed",
+    "telco-mlp",
+    "dna-mlp",
+    "spam-mlp",
+    "ratings-nmf",
+)
 
 ENTRY = {
     "name": '"mine"',

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from surefoot import checks, data, ratings
 from surefoot.contest.packages import PACKAGES
+from surefoot.contest.sources import missing
 from surefoot.data import DataMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_OTHERS = {
-    "dataset-fashion-mnist": (data.fashion_mnist_available, data.fashion_mnist),
-    "r-cran-dslabs": (ratings.movielens_available, ratings.movielens),
+_OTHERS: dict[str, Callable[[], object]] = {
+    "dataset-fashion-mnist": data.fashion_mnist,
+    "r-cran-dslabs": ratings.movielens,
 }
 NAMES = (*PACKAGES, *_OTHERS)
 """The Debian packages whose data `fetch` knows."""
@@ -50,10 +51,10 @@ def fetch(names: Iterable[str] | None = None, on_progress: Callable[[str], None]
 
 
 def _fetch_one(name: str) -> str:
-    available, load = (
-        (lambda: PACKAGES[name].available, PACKAGES[name].fetch) if name in PACKAGES else _OTHERS[name]  # type: ignore[assignment]
-    )
-    if available():
+    if missing(name) is None:
         return "there already"
-    load()
+    if name in PACKAGES:
+        PACKAGES[name].fetch()
+    else:
+        _OTHERS[name]()
     return "fetched"

@@ -56,7 +56,9 @@ def split(x: NDArray[Any], y: NDArray[Any], numeric: NDArray[np.bool_], held_out
     A missing number becomes 0, the mean.
 
     Args:
-        x, y, numeric: What `examples` returned.
+        x: Features, as `examples` returns them.
+        y: Classes.
+        numeric: Which features are numbers.
         held_out: Rows to hold out, 1 or more and fewer than there are.
     """
     order = np.random.default_rng(0).permutation(len(x))
@@ -79,4 +81,5 @@ def _classes(column: RObject, bins: int | None) -> NDArray[np.int64]:
         return np.where(is_missing, -1, classes - lowest)
     values = column.value.astype(np.float64)
     edges = np.quantile(values, np.arange(1, bins) / bins)
-    return np.searchsorted(edges, values, side="right").astype(np.int64)
+    cut: NDArray[np.int64] = np.searchsorted(edges, values, side="right").astype(np.int64)
+    return cut

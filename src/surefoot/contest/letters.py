@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def bible(content: bytes) -> bytes:
         raise ValueError(f"bible.data must begin with b'EC02', got {content[:4]!r}")
     (count,) = struct.unpack_from(">i", content, 0x58)
     starts = struct.unpack_from(f">{count + 1}i", content, 0x5C)
-    return b"".join(_uncompressed(content[a:b]) for a, b in zip(starts, starts[1:], strict=False))
+    return b"".join(_uncompressed(content[a:b]) for a, b in pairwise(starts))
 
 
 def _uncompressed(packed: bytes) -> bytes:

@@ -59,14 +59,16 @@ class Package(NamedTuple):
         try:
             return place.read_bytes()
         except OSError as error:
-            raise DataMissing(f"{place} must be a readable file, got {error} (delete it and fetch {self.name} again)") from error
+            raise DataMissing(
+                f"{place} must be a readable file, got {error} (delete it and fetch {self.name} again)"
+            ) from error
 
     @property
     def advice(self) -> str:
         """A sentence that says what is missing, and how to get it."""
         return (
-            f"the data of the Debian package {self.name} must be on this machine, got none (run `surefoot contest fetch`, which "
-            f"needs no rights and installs nothing, or install the package)"
+            f"the data of the Debian package {self.name} must be on this machine, got none (run `surefoot contest fetch`, "
+            f"which needs no rights and installs nothing, or install the package)"
         )
 
     def fetch(self) -> None:

@@ -119,7 +119,8 @@ def _table(frame: Frame, held_out: int) -> Split:
 def _frame(frame: Frame) -> RObject:
     package = PACKAGES[frame.package]
     if len(package.files) == 2 and package.files[0].endswith("rdx"):  # noqa: PLR2004 - an index and its content
-        return from_lazy_data(*(package.read(file) for file in package.files), frame.name)
+        index, content = map(package.read, package.files)
+        return from_lazy_data(index, content, frame.name)
     file = next(file for file in package.files if file.endswith(f"/{frame.name}.rda"))
     return from_saved(package.read(file), frame.name)
 
@@ -167,7 +168,9 @@ def _coarse_fashion(held_out: int) -> Split:
 def _mnist1d(held_out: int) -> Split:
     from mnist1d.data import get_dataset_args, make_dataset
 
+    state = np.random.get_state()  # noqa: NPY002 - the package seeds what the whole process shares
     made = make_dataset(get_dataset_args())
+    np.random.set_state(state)  # noqa: NPY002
     kinds = ("x", "y", "x_test", "y_test")
     x, y, x_test, y_test = (np.asarray(made[kind]) for kind in kinds)
     return _first(Split(x.astype(np.float32), y, x_test.astype(np.float32), y_test), held_out)

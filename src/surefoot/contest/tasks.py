@@ -152,7 +152,7 @@ def _task(place: str, number: int, entry: dict[str, Any]) -> ContestTask:
     for key in entry:
         if key not in keys:
             raise ValueError(f"{where} must have no keys but {', '.join(keys)}, got {key!r}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     try:
         return ContestTask(**values)
     except (ValueError, TypeError) as error:
