@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +11,10 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from surefoot import fleet
+from surefoot.cli import app
 from surefoot.contest import letters, packages, sources, tasks
 from surefoot.contest.fetch import fetch
 from surefoot.contest.packages import Package
@@ -228,3 +231,28 @@ def test_the_bible_is_read_whole():
     text = letters.bible(packages.PACKAGES["bible-kjv-text"].read("usr/lib/bible.data"))
     assert text.count(b"\n") == 31_103
     assert text.endswith(b"The grace of our Lord Jesus Christ be with you all. Amen.\n")
+
+
+def command(*words):
+    return CliRunner().invoke(app, ["contest", *words], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def test_the_command_lists_all_tasks_and_those_that_lack_their_data(bare):
+    found = command("tasks")
+    assert all(task.name in found.stdout for task in TASKS)
+    assert "letter-mlp: the data of the Debian package r-cran-mlbench must be on this machine" in found.stderr
+    listed = json.loads(command("tasks", "--json").stdout)
+    assert [entry["name"] for entry in listed] == [task.name for task in TASKS]
+    assert {entry["name"] for entry in listed if entry["missing"] is None} < {task.name for task in TASKS}
+
+
+def test_the_command_refuses_a_file_that_is_not_there():
+    found = command("tasks", "--file", "nowhere.toml")
+    assert (found.exit_code, found.stderr.count("nowhere.toml must be a readable file")) == (2, 1)
+
+
+def test_the_command_says_what_could_not_be_fetched(bare, monkeypatch):
+    monkeypatch.setattr(packages, "urlopen", Mock(side_effect=URLError("no route")))
+    found = command("fetch", "r-cran-mlbench")
+    assert (found.exit_code, "must be reachable" in found.stderr) == (1, True)
+    assert command("fetch", "r-cran-nothing").exit_code == 2
