@@ -23,8 +23,8 @@ FLOORS = {
     ),
     3: "learn",
     4: (
-        "course insight cards catalogue lineup workers compare curves pictures appended document report tables terminal verify "
-        "judge cli __main__"
+        "contest course insight cards catalogue lineup workers compare curves pictures appended document report tables "
+        "terminal verify judge cli __main__"
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import struct
 import zlib
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefoot.r_objects import from_bytes, from_lazy_data
+from surefoot.r_objects import from_bytes, from_lazy_data, from_saved, names_of_lazy_data
 
 HEADER = b"X\n" + struct.pack(">iii", 3, 0x40101, 0x30500) + struct.pack(">i", 5) + b"UTF-8"
 OLD_HEADER = b"X\n" + struct.pack(">iii", 2, 0x30101, 0x20300)
@@ -93,3 +95,23 @@ def test_one_table_of_a_package_is_found_by_its_name():
         from_lazy_data(index, content, "third")
     with pytest.raises(ValueError, match="must be compressed by zlib"):
         from_lazy_data(index, b"\0" * len(content), "second")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_saved_file_is_read_however_it_is_packed(pack):
+    chain = struct.pack(">i", 1 << 10 | 2) + struct.pack(">i", 1) + text("table") + vector(13, [4, 2]) + END
+    if pack is bytes:
+        with pytest.raises(ValueError, match="must be compressed by"):
+            from_saved(b"RDX3\n" + HEADER + chain, "table")
+    else:
+        assert from_saved(pack(b"RDX3\n" + HEADER + chain), "table").value.tolist() == [4, 2]
+
+
+def test_a_file_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="must begin with b'RDX2'"):
+        from_saved(gzip.compress(b"RDA1\n"), "table")
+
+
+def test_the_objects_of_lazy_data_are_listed():
+    index = named({"variables": named({"a": vector(13, [0, 1]), "b": vector(13, [1, 1])})})
+    assert names_of_lazy_data(zlib.compress(HEADER + index)) == ["a", "b"]

@@ -13,6 +13,7 @@ import typer
 
 from surefoot import __version__, catalogue, lineup, tables
 from surefoot.cards import policies
+from surefoot.contest.command import contest
 from surefoot.course.adapt import adapt
 from surefoot.course.command import learn
 from surefoot.insight.command import explain
@@ -146,6 +147,7 @@ def problems(*, as_json: JsonOption = False) -> None:
 
 
 app.add_typer(policies, name="policies")
+app.add_typer(contest, name="contest")
 app.command()(verify_nmf)
 app.command()(learn)
 app.command()(adapt)

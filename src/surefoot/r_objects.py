@@ -5,6 +5,8 @@ Reference: R Internals, section 1.8, "Serialization Formats" (the binary one, ve
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import struct
 import zlib
 from typing import Any, NamedTuple
@@ -44,28 +46,63 @@ def from_lazy_data(index: bytes, content: bytes, name: str) -> RObject:
     return from_bytes(_inflated(content[offset + 4 : offset + length]))  # The first four bytes hold the length.
 
 
+def names_of_lazy_data(index: bytes) -> list[str]:
+    """The names of the objects that `from_lazy_data` can return, given the file `Rdata.rdx`."""
+    return list(from_bytes(_inflated(index)).named()["variables"].named())
+
+
+def from_saved(content: bytes, name: str) -> RObject:
+    """One object of a file as R's `save` writes it, `.rda` or `.RData`.
+
+    Raises:
+        ValueError: The file is of another format, or damaged.
+        KeyError: It holds no object of that name.
+    """
+    plain = _inflated(content)
+    if plain[:5] not in (b"RDX2\n", b"RDX3\n"):
+        raise ValueError(f"a file of R's must begin with b'RDX2' or b'RDX3', got {plain[:5]!r}")
+    found = _whole(plain[5:])
+    if not isinstance(found, dict):
+        raise ValueError(f"a file of R's must hold named objects, got {found!r}")  # noqa: TRY004 - bad data
+    kept: RObject = found[name]
+    return kept
+
+
 def from_bytes(serialised: bytes) -> RObject:
     """An object as R's `serialize` writes it.
 
     Raises:
         ValueError: It is no such object, cut short, or holds what no table needs, such as a function.
     """
-    reader = _Reader(serialised)
-    try:
-        reader.header()
-        found = reader.item()
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"a serialised R object must be whole, got {error}") from error
+    found = _whole(serialised)
     if not isinstance(found, RObject):
         raise ValueError(f"a serialised R object must be a vector or a list here, got {found!r}")  # noqa: TRY004 - bad data
     return found
 
 
-def _inflated(content: bytes) -> bytes:
+def _whole(serialised: bytes) -> Any:
+    reader = _Reader(serialised)
     try:
+        reader.header()
+        return reader.item()
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"a serialised R object must be whole, got {error}") from error
+
+
+def _inflated(content: bytes) -> bytes:
+    """Content without its compression, told by how it begins; R marks two kinds by a letter of its own."""
+    try:
+        if content.startswith(b"\xfd7zXZ"):
+            return lzma.decompress(content)
+        if content.startswith(b"BZh"):
+            return bz2.decompress(content)
+        if content.startswith(b"Z"):
+            return lzma.decompress(content[1:], lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6}])
+        if content.startswith(b"2"):
+            return bz2.decompress(content[1:])
         return zlib.decompress(content, wbits=47)  # 32 + 15: with gzip's header, as the index has it, or zlib's.
-    except zlib.error as error:
-        raise ValueError(f"an R package's data must be compressed by zlib here, got {error}") from error
+    except (zlib.error, lzma.LZMAError, OSError) as error:
+        raise ValueError(f"an R package's data must be compressed by zlib, bzip2 or xz here, got {error}") from error
 
 
 class _Reader:

@@ -133,12 +133,12 @@ def _fetched() -> Ratings:
 
 def _unpacked(package: bytes) -> Ratings:
     """Ratings out of a Debian package: an archive of ar's, with an archive of tar's in it."""
-    with tarfile.open(fileobj=BytesIO(_member(package, b"data.tar"))) as archive:
+    with tarfile.open(fileobj=BytesIO(member(package, b"data.tar"))) as archive:
         files = [archive.extractfile(f"./{name}") for name in _FILES]
         return _sound(*(file.read() for file in files if file))
 
 
-def _member(archive: bytes, name: bytes) -> bytes:
+def member(archive: bytes, name: bytes) -> bytes:
     """The first file of an ar archive whose name begins so; each has 60 bytes before it, and the size in ten of them."""
     at = 8
     while header := archive[at : at + 60]:
