@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, isfinite, sqrt
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +15,9 @@ from surefoot.moments import Group, adam, check, read, wide
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from torch.optim.optimizer import ParamsT
-
-Direction = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
-Rule = Literal["multiplicative", "additive"]
-Granularity = Literal["all", "group", "tensor", "element"]
+DIRECTIONS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+RULES = ("multiplicative", "additive")
+GRANULARITIES = ("all", "group", "tensor", "element")
 
 
 class Sums(NamedTuple):
@@ -101,12 +99,12 @@ class HypergradientDescent(Optimizer):
 
     def __init__(
         self,
-        params: ParamsT,
+        params: Iterable[Any],
         lr: float | Tensor = 1e-3,
         *,
-        direction: Direction = "sgd",
-        rule: Rule = "multiplicative",
-        per: Granularity = "group",
+        direction: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "sgd",
+        rule: Literal["multiplicative", "additive"] = "multiplicative",
+        per: Literal["all", "group", "tensor", "element"] = "group",
         hyper_rate: float | None = None,
         momentum: float = 0.9,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -115,8 +113,8 @@ class HypergradientDescent(Optimizer):
         min_scale: float = 0.0,
         max_scale: float = inf,
     ) -> None:
-        for name, value, allowed in (("direction", direction, Direction), ("rule", rule, Rule), ("per", per, Granularity)):
-            checks.one_of(name, value, get_args(allowed))
+        for name, value, allowed in (("direction", direction, DIRECTIONS), ("rule", rule, RULES), ("per", per, GRANULARITIES)):
+            checks.one_of(name, value, allowed)
         is_adam = direction in {"adam", "adamw"}
         if hyper_rate is None:
             hyper_rate = 0.02 if rule == "multiplicative" else 1e-8 if is_adam else 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,11 +13,9 @@ from surefoot import checks
 from surefoot.moments import Group, adam, check, read, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from torch.optim.optimizer import ParamsT
-
-Direction = Literal["sgd", "adam"]
+DIRECTIONS = ("sgd", "adam")
 
 
 class MoMo(Optimizer):
@@ -82,10 +80,10 @@ class MoMo(Optimizer):
 
     def __init__(
         self,
-        params: ParamsT,
+        params: Iterable[Any],
         lr: float | Tensor | None = None,
         *,
-        direction: Direction = "sgd",
+        direction: Literal["sgd", "adam"] = "sgd",
         momentum: float = 0.9,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -93,7 +91,7 @@ class MoMo(Optimizer):
         lower_bound: float = 0.0,
         estimate: bool = False,
     ) -> None:
-        checks.one_of("direction", direction, get_args(Direction))
+        checks.one_of("direction", direction, DIRECTIONS)
         checks.number("lower_bound", lower_bound, advice="a loss without one needs no MoMo")
         self.direction, self.least, self.estimate = direction, lower_bound, estimate
         if lr is None:
