@@ -248,10 +248,17 @@ def test_a_tier_that_contradicts_the_name_is_refused():
         lesson("networks-loss", tier="gradient")
 
 
+def test_networks_are_learned_at_several_multiples_of_their_lengths():
+    multiples = {task.steps / task.fleet.steps for task, _ in lesson("networks").tasks}
+    assert {0.5, 1.0, 4.0} <= multiples
+    assert all(task.steps <= 3000 and 0.5 <= task.steps / task.fleet.steps <= 4.0 for task, _ in lesson("networks").tasks)
+
+
 def test_one_policy_has_one_set_of_guards():
     other = replace(task(), control=Control(Features(window=5), steps=40, first=(1, 2), cut=3.0))
     with pytest.raises(
-        ValueError, match="all tasks of a lesson must agree in features, first, rise, cut, alarm, rescue, warmup and begin"
+        ValueError,
+        match="all tasks of a lesson must agree in features, first, rise, cut, alarm, rescue, warmup, begin and settle",
     ):
         Lesson("two", ((task(), 1), (other, 1)))
 
