@@ -14,6 +14,7 @@ from surefoot import checks, data
 from surefoot.alignment import Alignment
 from surefoot.batches import Batches
 from surefoot.models import Transformer, convolutions, perceptron
+from surefoot.momo import MoMo
 from surefoot.recipes import RECIPES, pick
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Network:
         data: Returns the same examples at every step; a function of a module, so that problems can be sent to other processes.
         model: Returns a new model that draws no random numbers once it is made.
         revision: Goes up whenever earlier runs can no longer be compared with new ones.
+        made: What makes the optimizer, given parameters and `lr`, where it is not PyTorch's of that name: such as
+            `partial(MoMo, direction="adam")`.
         gradients: Whether each step is measured as well as its loss, alone and in a fleet: `surefoot.torch.Alignment` says how.
     """
 
@@ -77,6 +80,7 @@ class Network:
     model: Callable[[], nn.Module] = field(repr=False)
     revision: int = 1
     gradients: bool = False
+    made: Callable[..., optim.Optimizer] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         checks.one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
@@ -84,12 +88,17 @@ class Network:
         checks.whole("steps", self.steps, low=1)
         checks.whole("batch_size", self.batch_size, low=1)
 
+    @property
+    def makes(self) -> Callable[..., optim.Optimizer]:
+        """What makes the optimizer, given parameters and `lr`."""
+        return self.made or OPTIMIZERS[self.optimizer]
+
     def init(self, seed: int) -> Training:
         """A training that has not begun."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # Not torch.manual_seed: it would seed the devices, too.
             model = self.model()
-        optimizer = OPTIMIZERS[self.optimizer](model.parameters(), lr=self.base)
+        optimizer = self.makes(model.parameters(), lr=self.base)
         batches = Batches(len(self.data().train_x), self.batch_size, seed)
         return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None)
 
@@ -104,7 +113,10 @@ class Network:
         loss = _loss(run.model, examples.train_x[rows], examples.train_y[rows])
         run.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        run.optimizer.step()
+        if isinstance(run.optimizer, MoMo):
+            run.optimizer.step(loss=loss)
+        else:
+            run.optimizer.step()
         signals = {} if run.measured is None else run.measured.take()
         return run, {"loss": loss.item(), **{name: float(value) for name, value in signals.items()}}
 

@@ -155,6 +155,7 @@ class NetworkFleet(OfProblem):
                     view[at] = fresh
             for view in (view for vector in part.remembered for view in self._layouts[0].views(vector, part.runs).values()):
                 view[at] = 0.0
+            part.notes[:, at] = 0.0
             part.steps[at], runs.healthy[place], runs.orders[place] = 0.0, True, run.batches
             if left := len(runs.ahead) - runs.place:
                 runs.ahead[runs.place :, place] = torch.from_numpy(run.batches.take(left))
@@ -162,9 +163,7 @@ class NetworkFleet(OfProblem):
 
     @cached_property
     def _optimizer(self) -> Stacked:
-        from surefoot.networks import OPTIMIZERS
-
-        return Stacked(OPTIMIZERS[self.network.optimizer])
+        return Stacked(self.network.makes)
 
     @cached_property
     def _engine(self) -> engines.Engine:
@@ -195,15 +194,16 @@ class NetworkFleet(OfProblem):
         )
         remembered = [torch.zeros_like(weights) for _ in range(self._optimizer.memories)]
         steps = torch.zeros(len(runs), dtype=torch.float64, device=self.device)
+        notes = steps.new_zeros(self._optimizer.notes(len(self._layouts[0].shapes)), len(runs))
         move = torch.zeros_like(weights) if self.gradients else None
-        return Part(first, len(runs), weights, buffers, remembered, steps, move)
+        return Part(first, len(runs), weights, buffers, remembered, steps, notes, move)
 
     def _views(self, part: Part) -> Iterator[Tensor]:
         """All that changes in a part with a step, with one row per run."""
         weights, buffers = self._layouts
         for layout, vector in [(buffers, part.buffers), *((weights, vector) for vector in (part.weights, *part.remembered))]:
             yield from layout.views(vector, part.runs).values()
-        yield part.steps
+        yield from (part.steps, *part.notes)
 
     def _desk(self, runs: Trainings, part: Part) -> Desk:
         """The desk of a part, with its parameters as they are now."""
@@ -217,7 +217,8 @@ class NetworkFleet(OfProblem):
             views = weights.views(used, part.runs)
             block = engines.Block(part.runs, views, weights.views(found, part.runs), buffers.views(part.buffers, part.runs))
             shapes = [tuple(view.shape) for view in views.values()]
-            step = Step(part.weights, gradient, part.memory, runs.rates[part.where], part.steps, shapes)
+            rates, losses = runs.rates[part.where], runs.losses[part.where]
+            step = Step(part.weights, gradient, part.memory, rates, part.steps, shapes, part.notes, losses)
             part.desk = Desk(block, low, low_gradient, step)
         desk: Desk = part.desk
         if desk.low is not None:

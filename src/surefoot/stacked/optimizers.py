@@ -7,11 +7,16 @@ parameter by parameter. The formulas are those of `torch.optim`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn, optim
+
+from surefoot.hypergradient_descent import HypergradientDescent
+from surefoot.momo import MoMo
+from surefoot.stacked.own import Formula, formula
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +32,8 @@ class Step:
         rates: One per run, shape (runs,), float32.
         counts: How many steps each run will have made after this one, shape (runs,), float64.
         shapes: The shapes (runs, ...) of the parameters that stand in the vectors, one after another.
+        notes: What is remembered of each run as a whole, zeros before the first step, shape (notes, runs), float64.
+        losses: The losses that the gradients are those of, shape (runs,).
     """
 
     weights: Tensor
@@ -35,6 +42,8 @@ class Step:
     rates: Tensor
     counts: Tensor
     shapes: list[tuple[int, ...]]
+    notes: Tensor = field(default_factory=partial(torch.zeros, 0, 0))
+    losses: Tensor = field(default_factory=partial(torch.zeros, 0))
     _pieces: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
 
     def by_run(self, vector: Tensor) -> list[Tensor]:
@@ -91,18 +100,17 @@ def _adagrad(step: Step, eps: float, **_: Any) -> None:
     step.move(torch.div(step.gradient, spread, out=step.gradient), step.rates)
 
 
-_FORMULAS: dict[type[optim.Optimizer], tuple[Callable[..., None], int, frozenset[str]]] = {
-    optim.SGD: (_sgd, 1, frozenset({"momentum"})),
-    optim.Adam: (_adam, 2, frozenset({"betas", "eps"})),
-    optim.AdamW: (_adamw, 2, frozenset({"betas", "eps", "weight_decay"})),
-    optim.RMSprop: (_rmsprop, 1, frozenset({"alpha", "eps"})),
-    optim.Adagrad: (_adagrad, 1, frozenset({"eps"})),
+_FORMULAS: dict[type[optim.Optimizer], Formula] = {
+    optim.SGD: Formula(_sgd, 1, frozenset({"momentum"})),
+    optim.Adam: Formula(_adam, 2, frozenset({"betas", "eps"})),
+    optim.AdamW: Formula(_adamw, 2, frozenset({"betas", "eps", "weight_decay"})),
+    optim.RMSprop: Formula(_rmsprop, 1, frozenset({"alpha", "eps"})),
+    optim.Adagrad: Formula(_adagrad, 1, frozenset({"eps"})),
 }
-"""By optimizer: its formula, how many numbers it remembers per parameter, and the settings that the formula knows."""
 
 
 class Stacked:
-    """One of `torch.optim`'s optimizers, for the parameters of many runs.
+    """One of `torch.optim`'s optimizers, or of this library's own, for the parameters of many runs.
 
     Args:
         make: What makes the optimizer for one run, settings and all.
@@ -113,10 +121,11 @@ class Stacked:
 
     def __init__(self, make: Callable[..., optim.Optimizer]) -> None:
         one = make([nn.Parameter(torch.zeros(1))], lr=0.0)
-        if type(one) not in _FORMULAS:
-            names = ", ".join(kind.__name__ for kind in _FORMULAS)
+        chosen = formula(one) or _FORMULAS.get(type(one))
+        if chosen is None:
+            names = ", ".join(kind.__name__ for kind in (*_FORMULAS, HypergradientDescent, MoMo))
             raise ValueError(f"the optimizer of a fleet must be one of {names}, got {type(one).__name__}")
-        self._formula, self.memories, known = _FORMULAS[type(one)]
+        self._formula, self.memories, known, self.notes = chosen
         plain: Callable[..., optim.Optimizer] = type(one)
         usual: Mapping[str, Any] = plain([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
         for name, value in one.defaults.items():

@@ -22,6 +22,7 @@ class Part:
         weights, buffers: Parameters and running statistics, as `surefoot.stacked.layout.Layout` has them; float32.
         memory: What the optimizer remembers, each like `weights`.
         steps: Steps made by each run, shape (runs,), float64.
+        notes: What the optimizer remembers of each run as a whole, shape (notes, runs), float64.
         move: How the parameters moved in the last step, like `weights`; None where nobody asks.
     """
 
@@ -31,6 +32,7 @@ class Part:
     buffers: Tensor
     memory: list[Tensor]
     steps: Tensor
+    notes: Tensor
     move: Tensor | None = None
     desk: Any = field(default=None, repr=False)
 
