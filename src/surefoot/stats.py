@@ -147,6 +147,21 @@ def clopper_pearson(hits: int, count: int) -> tuple[float, float]:
     return low, high
 
 
+def clopper_pearson_lower(hits: int, count: int) -> float:
+    """The exact one-sided 95% lower bound of a probability: it is above this.
+
+    >>> round(clopper_pearson_lower(29, 29), 4), round(clopper_pearson_lower(35, 38), 4)
+    (0.9019, 0.8084)
+
+    Args:
+        hits: How often it happened.
+        count: Out of how many times; with 0 the bound is 0.
+
+    Reference: Clopper and Pearson, 1934, Biometrika 26(4), 404-413.
+    """
+    return 0.0 if hits == 0 else _bisected(lambda p: _at_most(hits - 1, count, p) - 0.95)
+
+
 def _at_most(hits: int, count: int, probability: float) -> float:
     """The probability of at most so many hits."""
     numbers = range(hits + 1)
