@@ -44,7 +44,7 @@ def losses(name: str, values: Any) -> np.ndarray:
             f"{name} must be losses of 0 or more, as they are compared by their ratios, got {np.nanmin(array):g} "
             "(compare a loss that can be negative by a bounded one, or by its distance to a known lowest value)"
         )
-    return np.where(np.isnan(array), np.inf, np.maximum(array, SMALLEST))
+    return np.asarray(np.where(np.isnan(array), np.inf, np.maximum(array, SMALLEST)))
 
 
 @lru_cache(maxsize=16)
@@ -73,12 +73,12 @@ def resamples(seeds: int, *, strata: int = 1, draws: int = DRAWS, seed: int = 0)
 
 def bounded(log_ratios: np.ndarray) -> np.ndarray:
     """Infinite log ratios as finite ones that outweigh all others, and each other: one of each sign leaves nothing."""
-    return np.clip(log_ratios, -_DIVERGED, _DIVERGED)
+    return np.asarray(np.clip(log_ratios, -_DIVERGED, _DIVERGED))
 
 
 def unbounded(means: np.ndarray) -> np.ndarray:
     """Means of `bounded` log ratios, infinite where more of one infinite sign than of the other went into them."""
-    return np.where(np.abs(means) > _BEYOND, np.copysign(np.inf, means), means)
+    return np.asarray(np.where(np.abs(means) > _BEYOND, np.copysign(np.inf, means), means))
 
 
 def differences(ours: Any, theirs: Any) -> np.ndarray:

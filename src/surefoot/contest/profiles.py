@@ -1,7 +1,7 @@
 """How many schedules do on many tasks together: profiles, scores, and how probably one beats another.
 
-The lower a number, the better, and no run is left out: one that diverged, or missed its target, is infinite. The definitions are
-those of Dolan and Moré, of AlgoPerf and of rliable.
+The lower a number, the better, and no run is left out: one that diverged, or missed its target, is infinite. The definitions
+are those of Dolan and Moré, of AlgoPerf and of rliable.
 """
 
 from __future__ import annotations
