@@ -69,7 +69,7 @@ class Headline:
 
     @property
     def is_proved(self) -> bool:
-        """Whether the claim holds: more than 90% of the tasks, with 10 seeds or more."""
+        """Whether the claim of more than 90% of the tasks holds, from 10 seeds or more."""
         return self.bound > CLAIM and self.seeds >= CLAIM_SEEDS
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 DRAWS = 10_000
 """Samples that a verdict draws."""
 SMALLEST = 1e-12
-"""Losses below count as this: their ratios would be rounding errors."""
+"""The least that a loss counts as, since ratios of lower ones would be rounding errors."""
 ERROR = 0.05
 """The error that every one-sided bound is meant to have."""
 _BLOCK = 200

@@ -22,7 +22,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PairedVerdict:
     """What paired runs from the same seeds say about a schedule against another.
 
     Attributes:
@@ -66,8 +66,8 @@ class TaskVerdict:
         cells: The verdict on every cell, in the order they came.
     """
 
-    whole: Verdict
-    cells: tuple[Verdict, ...]
+    whole: PairedVerdict
+    cells: tuple[PairedVerdict, ...]
 
     @property
     def label(self) -> str:
@@ -76,16 +76,16 @@ class TaskVerdict:
 
     @property
     def strict(self) -> str:
-        """The worst label of any cell: "equal" if none is worse than that."""
+        """The label of the worst cell, so that "equal" means that none is worse than that."""
         return max((cell.label for cell in self.cells), key=LABELS.index)
 
 
-def verdict(ours: Any, theirs: Any, *, seed: int = 0) -> Verdict:
+def verdict(ours: Any, theirs: Any, *, seed: int = 0) -> PairedVerdict:
     """Judge a schedule against another by their final held-out losses in one cell.
 
     The first of these that holds: "worse" if ours diverged from more seeds than theirs; "better" if the upper bound of the
     ratio is below 1; "equal" if it is below 1.01; "worse" if the lower bound is above 1; otherwise "inconclusive". So a ratio
-    that is proved to be above 1 and proved to be below 1.01 is equal: `Verdict.is_behind` tells.
+    that is proved to be above 1 and proved to be below 1.01 is equal: `PairedVerdict.is_behind` tells.
 
     >>> found = verdict([0.50, 0.48, 0.52, 0.47, 0.51], [0.55, 0.54, 0.56, 0.50, 0.57])
     >>> found.label, round(found.ratio, 3), round(found.upper, 3), found.check
@@ -158,13 +158,13 @@ def _pairs(ours: Any, theirs: Any, dimensions: int, form: str) -> tuple[np.ndarr
     return pairs, (np.isinf(losses("ours", ours)) & np.isinf(losses("theirs", theirs))).sum(axis=-1)
 
 
-def _judged(rows: np.ndarray, pairs: Sequence[np.ndarray], both: Sequence[np.ndarray], seed: int) -> list[Verdict]:
+def _judged(rows: np.ndarray, pairs: Sequence[np.ndarray], both: Sequence[np.ndarray], seed: int) -> list[PairedVerdict]:
     """A verdict on every row of log ratios, with counts of the pairs that it was made of."""
     found, check = bounds(rows, seed=seed), t_bounds(rows)
     with np.errstate(over="ignore"):
         mean, lower, upper = np.exp(found)
     return [
-        Verdict(
+        PairedVerdict(
             label=_label(*(float(part[place]) for part in found)),
             ratio=float(mean[place]),
             lower=float(lower[place]),
