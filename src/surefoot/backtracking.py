@@ -47,8 +47,8 @@ class Backtracking(Optimizer):
     go on afterwards as after one pass. So do the buffers of `module`, such as the running statistics of batch normalisation.
 
     A loss or gradients that are not finite change nothing, and such a trial counts as one that is too high. If no rate is found
-    in `max_trials`, the weights stay, and the next step goes on from the last rate tried. Every trial is a forward pass, whose
-    loss the host waits for. One copy of the parameters is kept during a step.
+    in `max_trials`, the weights stay, and so does the last rate; if there was none yet, the next step goes on from where this
+    one ended. Every trial is a forward pass, whose loss the host waits for. One copy of the parameters is kept during a step.
 
     Attributes:
         decrease, shrink, reset, growth, max_trials: Settings.
@@ -212,8 +212,10 @@ class Backtracking(Optimizer):
         finally:
             if not is_found:
                 _go(groups, weights, 0.0)
+        # A batch without a rate, as where its loss is all rounding, says nothing against the one that suited others.
+        is_news = is_found or self._found["rate"] is None
         return {
-            "rate": scale * largest,
+            "rate": scale * largest if is_news else self._found["rate"],
             "scale": scale if is_found else 0.0,
             "trials": self.trials + trials,
             "failures": self.failures + (not is_found),
