@@ -223,7 +223,7 @@ class Backtracking(Optimizer):
 
     def _first(self, largest: float) -> float:
         """The scale to try first, given the largest rate of a group, which is above 0."""
-        rate = self._found["rate"]
+        rate: float | None = self._found["rate"]
         if rate is None or self.reset == "full":
             return 1.0
         if self.reset == "grow":
