@@ -19,7 +19,7 @@ FLOORS = {
     ),
     2: (
         "data texts ratings torch transformers device snapshot rollback ranks alignment moments hypergradient_descent momo "
-        "models networks stacked zoo tasks gym sb3 sklearn"
+        "backtracking models networks stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
     4: (

@@ -93,11 +93,11 @@ def read(rows: list[Tensor]) -> list[list[float]]:
 
 
 def check(settings: dict[str, Any]) -> None:
-    """Raise unless a group's settings are in their ranges, and its parameters real."""
+    """Raise unless those settings that a group has are in their ranges, and its parameters real."""
     checks.number("lr", float(settings["lr"]), low=0.0)
-    checks.number("weight_decay", settings["weight_decay"], low=0.0)
-    checks.number("eps", settings["eps"], low=0.0)
-    for name, value in (("momentum", settings.get("momentum", 0.0)), *(("betas", beta) for beta in settings["betas"])):
+    for name in ("weight_decay", "eps"):
+        checks.number(name, settings.get(name, 0.0), low=0.0)
+    for name, value in (("momentum", settings.get("momentum", 0.0)), *(("betas", beta) for beta in settings.get("betas", ()))):
         checks.number(name, value, low=0.0)
         if value >= 1.0:
             raise ValueError(f"{name} must be below 1, got {value}")

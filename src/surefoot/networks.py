@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from surefoot import checks, data
 from surefoot.alignment import Alignment
+from surefoot.backtracking import Backtracking
 from surefoot.batches import Batches
 from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.momo import MoMo
@@ -67,7 +68,7 @@ class Network:
         model: Returns a new model that draws no random numbers once it is made.
         revision: Goes up whenever earlier runs can no longer be compared with new ones.
         made: What makes the optimizer, given parameters and `lr`, where it is not PyTorch's of that name: such as
-            `partial(MoMo, direction="adam")`.
+            `partial(MoMo, direction="adam")`, or `Backtracking`, which is told the model and the steps of an epoch.
         gradients: Whether each step is measured as well as its loss, alone and in a fleet: `surefoot.torch.Alignment` says how.
     """
 
@@ -100,6 +101,9 @@ class Network:
             model = self.model()
         optimizer = self.makes(model.parameters(), lr=self.base)
         batches = Batches(len(self.data().train_x), self.batch_size, seed)
+        if isinstance(optimizer, Backtracking):
+            optimizer.module = model
+            optimizer.steps_per_epoch = optimizer.steps_per_epoch or batches.rows // batches.size
         return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None)
 
     def step(self, run: Training, rate: float) -> tuple[Training, Mapping[str, float]]:
@@ -110,13 +114,7 @@ class Network:
         for group in run.optimizer.param_groups:
             group["lr"] = min(rate, _LARGEST_RATE)
         examples, rows = self.data(), run.batches.draw()
-        loss = _loss(run.model, examples.train_x[rows], examples.train_y[rows])
-        run.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        if isinstance(run.optimizer, MoMo):
-            run.optimizer.step(loss=loss)
-        else:
-            run.optimizer.step()
+        loss = _stepped(run.optimizer, partial(_loss, run.model, examples.train_x[rows], examples.train_y[rows]))
         signals = {} if run.measured is None else run.measured.take()
         return run, {"loss": loss.item(), **{name: float(value) for name, value in signals.items()}}
 
@@ -161,6 +159,21 @@ def network(name: str, optimizer: str = "sgd", **overrides: Any) -> Network:
         "revision": recipe.revision,
     }
     return Network(name, optimizer, **{**settings, **overrides})
+
+
+def _stepped(optimizer: optim.Optimizer, closure: Callable[[], Tensor]) -> Tensor:
+    """The loss of a batch, after a step on it: some optimizers take the loss into the step, others what computes it."""
+    if isinstance(optimizer, Backtracking):
+        loss: Tensor = optimizer.step(closure)
+        return loss
+    loss = closure()
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    if isinstance(optimizer, MoMo):
+        optimizer.step(loss=loss)
+    else:
+        optimizer.step()
+    return loss
 
 
 def _loss(model: nn.Module, x: NDArray[Any], y: NDArray[Any]) -> Tensor:
