@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from surefoot import Greedy, Learned, Linear, Then, checks, lineup
+from surefoot import Learned, Linear, Then, checks, lineup
 from surefoot.contest.peers import TransformersGreedy
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Rival:
         kind: One of `KINDS`.
         says: What it is, in a few words.
         entry: The policy: one of `OTHERS`, or what `surefoot.lineup.enter` reads.
+        decay: Over which last part of the budget the rate goes along a line to 0, from wherever the policy left it.
         optimizer: What takes the steps: empty for the cell's own optimizer, else a name of `surefoot.contest.optimizers`.
         finds: Whether its rate comes out of a range test of `surefoot.contest.range_test`, so that nothing is tuned.
     """
@@ -37,6 +39,7 @@ class Rival:
     kind: str
     says: str
     entry: str
+    decay: float = 0.0
     optimizer: str = ""
     finds: bool = False
 
@@ -46,7 +49,11 @@ class Rival:
     def policy(self, steps: int, rate: float) -> Policy[Any]:
         """Its policy for a budget of so many steps, from this base rate."""
         made = OTHERS.get(self.entry)
-        return lineup.enter(self.entry, steps) if made is None else made(steps, rate)
+        policy = lineup.enter(self.entry, steps) if made is None else made(rate)
+        if not self.decay:
+            return policy
+        held = max(1, round((1.0 - self.decay) * steps))
+        return Then(policy, Linear(steps=max(1, steps - held)), after=held, carry=True)
 
     @property
     def is_general(self) -> bool:
@@ -60,22 +67,15 @@ class Rival:
         return not (isinstance(made, Learned) and made.card.features.signals)
 
 
-def _with_decay(steps: int, policy: Policy[Any]) -> Policy[Any]:
-    """The policy for four fifths of the budget, and from wherever it is then along a line to 0."""
-    held = max(1, round(0.8 * steps))
-    return Then(policy, Linear(steps=max(1, steps - held)), after=held, carry=True)
-
-
-OTHERS: dict[str, Callable[[int, float], Policy[Any]]] = {
-    "greedy-decay": lambda steps, _: _with_decay(steps, Greedy()),
-    "transformers-greedy": lambda _, rate: TransformersGreedy(rate),
-    "transformers-greedy-bounded": lambda _, rate: TransformersGreedy(rate, bounded=True),
+OTHERS: dict[str, Callable[[float], Policy[Any]]] = {
+    "transformers-greedy": TransformersGreedy,
+    "transformers-greedy-bounded": partial(TransformersGreedy, bounded=True),
 }
-"""Policies that the command line has no name for, given a budget in steps and a base rate."""
+"""Policies that the command line has no name for, given a base rate."""
 
 RIVALS = (
     Rival("greedy", "candidate", "GreedyLR as it comes", "greedy"),
-    Rival("greedy-decay", "candidate", "GreedyLR, and over the last fifth a line to 0", "greedy-decay"),
+    Rival("greedy-decay", "candidate", "GreedyLR, and over the last fifth a line to 0", "greedy", decay=0.2),
     Rival("networks-loss", "candidate", "the learned policy that looks at losses", "learned-networks-loss"),
     Rival("networks-gradient", "candidate", "the learned policy that looks at gradients, too", "learned-networks-gradient"),
     Rival("constant", "schedule", "the base rate throughout", "constant"),
