@@ -133,8 +133,18 @@ class Rows:
         return _read(Path(folder), definitions)
 
 
+def definitions(folder: Path) -> dict[str, str]:
+    """The definitions that the rows of a folder were made under.
+
+    Raises:
+        JournalError: There are no rows there, or of another format.
+    """
+    if not (folder / NAME).exists():
+        raise JournalError(f"there are no rows in {folder}; name a folder that `surefoot contest run` made")
+    return _known(folder)
+
+
 def _known(folder: Path) -> dict[str, str]:
-    """The definitions that the rows of a folder were made under."""
     if not (folder / NAME).exists():
         return {}
     try:

@@ -9,11 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import Learned
+from surefoot.appended import JournalError
 from surefoot.contest import blocks
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
-from surefoot.contest.rows import Cell, Rows
+from surefoot.contest.rows import Cell, Rows, definitions
 from surefoot.contest.tasks import load
 from surefoot.nmf import Factorisation
 from surefoot.workers import TRAINING, in_processes
@@ -177,3 +178,37 @@ def study_of(*, quick: bool = False, role: str = "test", tasks: Sequence[str] = 
             raise ValueError(f"there is no task {name!r}; choose from {', '.join(known)}")
     chosen = tuple(task for task in every if task.name in names)
     return Study(chosen, pick(rivals or (QUICK_RIVALS if quick else ())), QUICK if quick else FULL)
+
+
+def ready(study: Study) -> tuple[Study, list[str]]:
+    """The study of those tasks whose data are there, and a sentence for each of the others.
+
+    Raises:
+        ValueError: There is none whose data are there.
+    """
+    lacking = {task.name: sentence for task in study.tasks if (sentence := task.missing())}
+    if len(lacking) == len(study.tasks):
+        raise ValueError(f"no task has its data; run `surefoot contest fetch` first ({next(iter(lacking.values()))})")
+    left = tuple(task for task in study.tasks if task.name not in lacking)
+    return replace(study, tasks=left), list(lacking.values())
+
+
+def of_folder(folder: Path) -> tuple[Study, list[str]]:
+    """The study that a folder holds rows of, and a sentence for each of the test's tasks that has none there.
+
+    Raises:
+        JournalError: It holds none, or one of another version.
+    """
+    known = definitions(folder)
+    every = {task.name: task for task in load()}
+    names = [name.removeprefix("task ") for name in known if name.startswith("task ")]
+    if unknown := [name for name in names if name not in every]:
+        raise JournalError(f"{folder} holds runs of a task {unknown[0]!r} that is not there any more; name another folder")
+    tasks = tuple(task for task in every.values() if task.name in names)
+    rivals = pick([name.removeprefix("rival ") for name in known if name.startswith("rival ")])
+    plan = next((plan for plan in (FULL, QUICK) if known.get("plan") == _digest((plan, blocks.EVALUATIONS))), FULL)
+    role = "test" if any(task.role == "test" for task in tasks) else "development"
+    absent = [
+        f"{task.name}: there are no runs of it" for task in every.values() if task.role == role and task.name not in names
+    ]
+    return Study(tasks, rivals, plan), absent if plan is FULL else []
