@@ -18,8 +18,8 @@ FLOORS = {
         "nmf batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot rollback ranks alignment moments hypergradient_descent momo "
-        "backtracking models networks stacked zoo tasks gym sb3 sklearn"
+        "data texts ratings torch transformers device snapshot rollback ranks alignment averaged moments hypergradient_descent "
+        "momo backtracking models networks stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
     4: (

@@ -12,8 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from surefoot import checks, data
 from surefoot.alignment import Alignment
+from surefoot.averaged import as_judged, has_modes
 from surefoot.backtracking import Backtracking
 from surefoot.batches import Batches
+from surefoot.fleet import OneByOne
 from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.momo import MoMo
 from surefoot.recipes import RECIPES, pick
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from surefoot.data import Split
-    from surefoot.stacked import NetworkFleet
+    from surefoot.fleet import Fleet
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": partial(optim.SGD, momentum=0.9),
@@ -37,6 +39,8 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
 """Optimizers by name, with PyTorch's defaults but for the momentum of 0.9 of `sgd`; `plain-sgd` has none."""
 
 _CHUNK, _CONTEXT = 512, 64
+_RECALIBRATION = 50
+"""Batches that running statistics are found from anew, as many as in the example of Schedule-Free's authors."""
 # PyTorch refuses a rate that does not fit into float32, and Adam divides its rate by 0.1 first. Nothing trains at 1e30.
 _LARGEST_RATE = 1e30
 
@@ -60,7 +64,7 @@ class Network:
 
     Attributes:
         name: Lower-case words with hyphens.
-        optimizer: One of `OPTIMIZERS`.
+        optimizer: One of `OPTIMIZERS`, or with `made` any name.
         base: The base rate where nobody names one, 0 or more.
         steps: The budget in optimizer steps where nobody names one, 1 or more.
         batch_size: Examples in a batch, 1 or more.
@@ -68,7 +72,8 @@ class Network:
         model: Returns a new model that draws no random numbers once it is made.
         revision: Goes up whenever earlier runs can no longer be compared with new ones.
         made: What makes the optimizer, given parameters and `lr`, where it is not PyTorch's of that name: such as
-            `partial(MoMo, direction="adam")`, or `Backtracking`, which is told the model and the steps of an epoch.
+            `partial(MoMo, direction="adam")`, or `Backtracking`, which is told the model and the steps of an epoch. One that
+            has the methods `train` and `eval`, such as Schedule-Free, is judged where `eval` takes the parameters.
         gradients: Whether each step is measured as well as its loss, alone and in a fleet: `surefoot.torch.Alignment` says how.
     """
 
@@ -84,7 +89,8 @@ class Network:
     made: Callable[..., optim.Optimizer] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        checks.one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        if self.made is None:
+            checks.one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
         checks.number("base", self.base, low=0.0)
         checks.whole("steps", self.steps, low=1)
         checks.whole("batch_size", self.batch_size, low=1)
@@ -104,6 +110,8 @@ class Network:
         if isinstance(optimizer, Backtracking):
             optimizer.module = model
             optimizer.steps_per_epoch = optimizer.steps_per_epoch or batches.rows // batches.size
+        if has_modes(optimizer):
+            optimizer.train()  # type: ignore[attr-defined]
         return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None)
 
     def step(self, run: Training, rate: float) -> tuple[Training, Mapping[str, float]]:
@@ -120,23 +128,33 @@ class Network:
 
     def held_out(self, run: Training) -> float:
         """The mean cross-entropy of the held-out examples; it leaves the training as it is."""
-        _, _, x, y = self.data()
+        train_x, _, x, y = self.data()
         chunks = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]
-        was_training = run.model.training
-        run.model.eval()
+        model = run.model
+        if has_modes(run.optimizer):
+            ahead = run.batches.copy()
+            model = as_judged(model, run.optimizer, (torch.from_numpy(train_x[ahead.draw()]) for _ in range(_RECALIBRATION)))
+        was_training = model.training
+        model.eval()
         with torch.no_grad():
-            total = sum(_loss(run.model, x[chunk], y[chunk]).item() * len(x[chunk]) for chunk in chunks)
-        run.model.train(was_training)
+            total = sum(_loss(model, x[chunk], y[chunk]).item() * len(x[chunk]) for chunk in chunks)
+        model.train(was_training)
         return total / len(x)
 
-    def fleet(self, **settings: Any) -> NetworkFleet:
-        """Many trainings of this network at once.
+    def fleet(self, **settings: Any) -> Fleet[Any]:
+        """Many trainings of this network at once; without settings, one by one where no fleet knows the optimizer.
 
         Args:
             **settings: Fields of `surefoot.stacked.NetworkFleet`, such as `device="cuda"`.
+
+        Raises:
+            ValueError: A setting is outside its range, or the optimizer has settings that a fleet does not know.
         """
         from surefoot.stacked import NetworkFleet
+        from surefoot.stacked.optimizers import is_known
 
+        if not settings and not is_known(self.makes):
+            return OneByOne(self)
         return NetworkFleet(self, **{"gradients": self.gradients, **settings})
 
 

@@ -31,7 +31,8 @@ class Rival:
         says: What it is, in a few words.
         entry: The policy: one of `OTHERS`, or what `surefoot.lineup.enter` reads.
         decay: Over which last part of the budget the rate goes along a line to 0, from wherever the policy left it.
-        optimizer: What takes the steps: empty for the cell's own optimizer, else a name of `surefoot.contest.optimizers`.
+        method: What takes the steps: `"plain"` for the cell's own optimizer, or another method of
+            `surefoot.contest.optimizers`, in the form that it has for the cell.
         finds: Whether its rate comes out of a range test of `surefoot.contest.range_test`, so that nothing is tuned.
     """
 
@@ -40,7 +41,7 @@ class Rival:
     says: str
     entry: str
     decay: float = 0.0
-    optimizer: str = ""
+    method: str = "plain"
     finds: bool = False
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ OTHERS: dict[str, Callable[[float], Policy[Any]]] = {
 
 RIVALS = (
     Rival("greedy", "candidate", "GreedyLR as it comes", "greedy"),
-    Rival("greedy-decay", "candidate", "GreedyLR, and over the last fifth a line to 0", "greedy", decay=0.2),
+    Rival("greedy-decay", "candidate", "GreedyLR, and over the last three fifths a line to 0", "greedy", decay=0.6),
     Rival("networks-loss", "candidate", "the learned policy that looks at losses", "learned-networks-loss"),
     Rival("networks-gradient", "candidate", "the learned policy that looks at gradients, too", "learned-networks-gradient"),
     Rival("constant", "schedule", "the base rate throughout", "constant"),
@@ -98,8 +99,25 @@ RIVALS = (
         "the same smoothed over 50 losses, between a tenth of its base rate and ten times that",
         "transformers-greedy-bounded",
     ),
+    Rival("schedule-free", "optimizer", "Schedule-Free, judged at its average", "constant", method="schedule-free"),
+    Rival("prodigy", "optimizer", "Prodigy, under AdamW's tasks alone", "constant", method="prodigy"),
+    Rival("momo", "optimizer", "MoMo", "constant", method="momo"),
+    Rival(
+        "line-search", "optimizer", "stochastic Armijo line search, under SGD's tasks alone", "constant", method="backtracking"
+    ),
+    *(
+        Rival(
+            f"hypergradient-{shared}-{rule}",
+            "optimizer",
+            f"hypergradient descent, {rule}, {said}",
+            "constant",
+            method=f"hypergradient-{shared}-{rule}",
+        )
+        for shared, said in (("global", "one rate"), ("group", "a rate per tensor"), ("parameter", "a rate per parameter"))
+        for rule in ("additive", "multiplicative")
+    ),
 )
-"""Everybody who sets the rate of the cell's own optimizer."""
+"""Everybody. Candidates and their settings were chosen on the tasks for development."""
 
 
 def pick(names: Sequence[str], rivals: Sequence[Rival] = RIVALS) -> tuple[Rival, ...]:

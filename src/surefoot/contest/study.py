@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import Learned
 from surefoot.appended import JournalError
-from surefoot.contest import blocks
+from surefoot.contest import blocks, optimizers
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
@@ -24,14 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surefoot.contest.cells import Run
+    from surefoot.contest.optimizers import ContestOptimizer
     from surefoot.contest.rivals import Rival
     from surefoot.contest.rows import ContestRow, Key
     from surefoot.contest.tasks import ContestTask
 
-GRIDS = {"sgd": Grid(1e-3, 0, 6), "adamw": Grid(1e-3, -2, 4)}
-"""Rates of the cell's own optimizer: PyTorch's default, and seven half decades around those that are usual."""
-_FACTORS = Grid(0.5, -3, 3)
-"""Of a factorisation: in units of the first stability edge."""
+_PLACES = {"sgd": (0, 6), "adamw": (-2, 4)}
+_AROUND = (-3, 3)
+"""Seven half decades that are tried: of the cells' own optimizers those that are usual, of others around their default."""
+_PLAIN = 1e-3
+"""The default rate of PyTorch's optimizers, which hypergradient descent begins from as well."""
+_EDGES = 0.5
+"""The default rate of a factorisation, in units of the first stability edge."""
 TOGETHER, ALONE = 240, 12
 """Runs in a block at most, with a fleet and without."""
 QUICK_TASKS = ("digits-mlp", "digits-cnn", "modules-letters", "modules-told-apart")
@@ -84,12 +88,22 @@ class Study:
 
     def entries(self, cell: Cell, task: ContestTask) -> list[Entry]:
         """Who takes part in a cell."""
-        problem: Any = task.problem(cell.optimizer)
-        grid = GRIDS[cell.optimizer]
+        if task.model == "factorisation":
+            taken = {"plain": ("sgd", True, Grid(_EDGES, *_AROUND))}
+        else:
+            taken = {each.method: (each.name, each.in_fleet, _grid(each)) for each in optimizers.of_cell(cell.optimizer)}
+        return [
+            Entry(rival, self._problem(task, name), stacks, grid)
+            for rival in self.rivals
+            if rival.method in taken
+            for name, stacks, grid in [taken[rival.method]]
+        ]
+
+    def _problem(self, task: ContestTask, optimizer: str) -> Any:
+        problem: Any = task.problem(optimizer)
         if isinstance(problem, Factorisation):
-            problem, grid = replace(problem, rates="plain"), _FACTORS
-        problem = replace(problem, steps=min(problem.steps, self.plan.steps or problem.steps))
-        return [Entry(rival, problem, stacks=True, grid=grid) for rival in self.rivals]
+            problem = replace(problem, rates="plain")
+        return replace(problem, steps=min(problem.steps, self.plan.steps or problem.steps))
 
     def missing(self, there: Callable[[Cell], Mapping[Key, ContestRow]]) -> list[Block]:
         """The blocks that can be trained now."""
@@ -152,12 +166,18 @@ def _portions(waiting: Sequence[Block], workers: int) -> Iterator[Sequence[Block
 
 def _kind(pair: tuple[Entry, Run]) -> tuple[Any, ...]:
     entry, run = pair
-    return (not entry.stacks, entry.rival.optimizer, run.is_long, run.is_watched, entry.rival.finds, not entry.rival.is_blind)
+    return (not entry.stacks, entry.rival.method, run.is_long, run.is_watched, entry.rival.finds, not entry.rival.is_blind)
+
+
+def _grid(optimizer: ContestOptimizer) -> Grid:
+    places = _PLACES[optimizer.cell] if optimizer.rate == _PLAIN and not optimizer.package else _AROUND
+    return Grid(optimizer.rate, *places)
 
 
 def _described(rival: Rival) -> Any:
     made: Any = rival.policy(100, 1.0)
-    return rival, made, made.card.sha256 if isinstance(made, Learned) else ""
+    configured = rival.name, rival.entry, rival.decay, rival.method, rival.finds, made
+    return (*configured, made.card.sha256) if isinstance(made, Learned) else configured
 
 
 def _digest(value: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surefoot import checks
-from surefoot.contest import sources
+from surefoot.contest import optimizers, sources
 from surefoot.nmf import Factorisation
 
 if TYPE_CHECKING:
@@ -22,11 +22,6 @@ ROLES = ("test", "development")
 FIELDS = ("vision", "language", "tabular", "factorisation")
 MODELS = ("perceptron", "normed-perceptron", "convolutions", "normed-convolutions", "factorisation")
 LOSSES = ("cross-entropy", "squared error")
-OPTIMIZERS = ("sgd", "adamw")
-"""Those that networks are compared under; a factorisation has `sgd` alone."""
-
-_UNTUNED = 1e-3
-"""PyTorch's default rate of both."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +81,39 @@ class ContestTask:
 
     @property
     def optimizers(self) -> tuple[str, ...]:
-        """The optimizers that the task can be trained by."""
-        return ("sgd",) if self.model == "factorisation" else OPTIMIZERS
+        """The cells that schedules are compared in on this task: a factorisation has `sgd` alone."""
+        return ("sgd",) if self.model == "factorisation" else optimizers.CELLS
 
     def problem(self, optimizer: str = "sgd") -> Network | Factorisation:
-        """The task under an optimizer, with PyTorch's default rate as its base; for a factorisation, its own.
+        """The task under an optimizer, with the optimizer's default rate as its base; for a factorisation, its own.
 
         Nothing is read yet.
 
         Args:
-            optimizer: One of `optimizers`.
+            optimizer: One of `surefoot.contest.optimizers.OPTIMIZERS`; for a factorisation, `sgd`.
+
+        Raises:
+            ValueError: The task cannot be trained by an optimizer of this name.
+            ModuleNotFoundError: The optimizer's package is not installed.
         """
-        checks.one_of("optimizer", optimizer, self.optimizers)
         if self.model == "factorisation":
+            checks.one_of("optimizer", optimizer, self.optimizers)
             load = partial(sources.matrix, self.data, self.held_out)
             return Factorisation(self.name, load, steps=self.steps, rank=self.sizes[0], batch_size=self.batch_size)
+        chosen = optimizers.find(optimizer)
+        if sentence := chosen.missing():
+            raise ModuleNotFoundError(sentence)
         from surefoot.networks import Network
 
         return Network(
             self.name,
             optimizer,
-            _UNTUNED,
+            chosen.rate,
             self.steps,
             self.batch_size,
             partial(sources.load, self.data, self.held_out),
             partial(_build, self.data, self.held_out, self.model, self.sizes),
+            made=chosen.make,
         )
 
     def missing(self) -> str | None:

@@ -120,14 +120,14 @@ class Stacked:
     """
 
     def __init__(self, make: Callable[..., optim.Optimizer]) -> None:
-        one = make([nn.Parameter(torch.zeros(1))], lr=0.0)
-        chosen = formula(one) or _FORMULAS.get(type(one))
+        one = _one(make)
+        chosen = _known(one)
         if chosen is None:
             names = ", ".join(kind.__name__ for kind in (*_FORMULAS, HypergradientDescent, MoMo))
             raise ValueError(f"the optimizer of a fleet must be one of {names}, got {type(one).__name__}")
         self._formula, self.memories, known, self.notes = chosen
         plain: Callable[..., optim.Optimizer] = type(one)
-        usual: Mapping[str, Any] = plain([nn.Parameter(torch.zeros(1))], lr=0.0).defaults
+        usual: Mapping[str, Any] = _one(plain).defaults
         for name, value in one.defaults.items():
             if name not in known | {"lr"} and value != usual[name]:
                 raise ValueError(f"{type(one).__name__} of a fleet must leave {name} at {usual[name]}, got {value}")
@@ -136,3 +136,20 @@ class Stacked:
     def step(self, step: Step) -> None:
         """One step in place."""
         self._formula(step, **self._settings)
+
+
+def is_known(make: Callable[..., optim.Optimizer]) -> bool:
+    """Whether a fleet knows the formula of an optimizer, given what makes it.
+
+    >>> is_known(optim.AdamW), is_known(optim.Rprop)
+    (True, False)
+    """
+    return _known(_one(make)) is not None
+
+
+def _one(make: Callable[..., optim.Optimizer]) -> optim.Optimizer:
+    return make([nn.Parameter(torch.zeros(1))], lr=1.0)  # Not 0: some optimizers refuse to be made with it.
+
+
+def _known(optimizer: optim.Optimizer) -> Formula | None:
+    return formula(optimizer) or _FORMULAS.get(type(optimizer))
