@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from surefoot import Learned, Linear, Then, checks, lineup
+from surefoot import Every, Learned, Linear, Plateau, Then, checks, lineup
 from surefoot.contest.peers import TransformersGreedy
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Rival:
     def policy(self, steps: int, rate: float) -> Policy[Any]:
         """Its policy for a budget of so many steps, from this base rate."""
         made = OTHERS.get(self.entry)
-        policy = lineup.enter(self.entry, steps) if made is None else made(rate)
+        policy = lineup.enter(self.entry, steps) if made is None else made(steps, rate)
         if not self.decay:
             return policy
         held = max(1, round((1.0 - self.decay) * steps))
@@ -68,11 +67,12 @@ class Rival:
         return not (isinstance(made, Learned) and made.card.features.signals)
 
 
-OTHERS: dict[str, Callable[[float], Policy[Any]]] = {
-    "transformers-greedy": TransformersGreedy,
-    "transformers-greedy-bounded": partial(TransformersGreedy, bounded=True),
+OTHERS: dict[str, Callable[[int, float], Policy[Any]]] = {
+    "plateau-smoothed": lambda steps, _: Every(Plateau(patience=2), max(1, steps // 20)),
+    "transformers-greedy": lambda _, rate: TransformersGreedy(rate),
+    "transformers-greedy-bounded": lambda _, rate: TransformersGreedy(rate, bounded=True),
 }
-"""Policies that the command line has no name for, given a base rate."""
+"""Policies that the command line has no name for, given a budget in steps and a base rate."""
 
 RIVALS = (
     Rival("greedy", "candidate", "GreedyLR as it comes", "greedy"),
@@ -91,7 +91,10 @@ RIVALS = (
     Rival("cosine-restarts", "schedule", "cosine, three times", "cosine-restarts"),
     Rival("one-cycle", "schedule", "up, and down again", "one-cycle"),
     Rival("range-test", "rule", "a range test, and cosine from the rate that it finds", "cosine", finds=True),
-    Rival("plateau", "rule", "ReduceLROnPlateau on the training loss", "plateau"),
+    Rival("plateau", "rule", "ReduceLROnPlateau as it comes, on every training loss", "plateau"),
+    Rival(
+        "plateau-smoothed", "rule", "the same on means of a twentieth of the budget, with patience for 2", "plateau-smoothed"
+    ),
     Rival("transformers-greedy", "rule", "transformers' GreedyLR as it comes", "transformers-greedy"),
     Rival(
         "transformers-greedy-bounded",
@@ -101,6 +104,7 @@ RIVALS = (
     ),
     Rival("schedule-free", "optimizer", "Schedule-Free, judged at its average", "constant", method="schedule-free"),
     Rival("prodigy", "optimizer", "Prodigy, under AdamW's tasks alone", "constant", method="prodigy"),
+    Rival("prodigy-cosine", "optimizer", "the same under half a wave of the cosine", "cosine", method="prodigy"),
     Rival("momo", "optimizer", "MoMo", "constant", method="momo"),
     Rival(
         "line-search", "optimizer", "stochastic Armijo line search, under SGD's tasks alone", "constant", method="backtracking"
