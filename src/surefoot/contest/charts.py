@@ -1,0 +1,225 @@
+"""What came of a comparison as Vega-Lite specifications."""
+
+from __future__ import annotations
+
+from math import exp, isfinite, log, log10
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from surefoot.contest.findings import BEST, REGIMES
+from surefoot.contest.profiles import LIMIT, ratios
+from surefoot.pictures import GAP, Spec, table
+from surefoot.runs import evaluation_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from surefoot.contest.findings import Findings
+    from surefoot.contest.rows import Cell
+
+DRAWN = (
+    "greedy",
+    "greedy-decay",
+    "networks-gradient",
+    "cosine",
+    "wsd",
+    "constant",
+    "schedule-free",
+    "line-search",
+    "hypergradient-group-multiplicative",
+    "hypergradient-parameter-multiplicative",
+)
+"""Those that get a colour, in its order; the others are grey."""
+SCHEDULES = ("greedy", "greedy-decay", "networks-gradient", "cosine", "wsd", "step", "constant")
+HISTORIES = (
+    "greedy",
+    "constant",
+    "hypergradient-parameter-multiplicative",
+    "hypergradient-group-multiplicative",
+    "line-search",
+    "cosine",
+)
+"""Of the founding article's two pictures, with cosine."""
+ACROSS = 3
+WIDTH, HEIGHT = 290, 200
+_STEEPEST = 4.0
+
+
+def profiles(found: Findings) -> Spec:
+    """On which share of the cells that it takes part in a rival is within a ratio of the best; one plot for each regime."""
+    return _beside([_profile(found, regime) for regime in ("A", "B")])
+
+
+def scores(found: Findings, regime: str) -> dict[str, tuple[int, float]]:
+    """By rival, the number of its cells and the area under its profile until a ratio of 4, of 1."""
+    return {
+        name: (len(own), float(np.mean([max(0.0, LIMIT - ratio) / (LIMIT - 1.0) for ratio in own.values()])))
+        for name, own in _within(found, regime).items()
+    }
+
+
+def heat(found: Findings) -> Spec:
+    """How far every rival is behind the best of every cell, in two regimes that a switch chooses from."""
+    rows = [
+        (regime, f"{cell.task}, {cell.optimizer}", name, min(ratio, _STEEPEST), ratio if isfinite(ratio) else 1e9)
+        for regime in ("A", "B")
+        for name, own in _within(found, regime).items()
+        for cell, ratio in own.items()
+    ]
+    names = [rival.name for rival in found.study.rivals]
+    cells = list(dict.fromkeys(row[1] for row in rows))
+    colour = {
+        "field": "shown",
+        "type": "quantitative",
+        "title": "end / best",
+        "scale": {"type": "log", "scheme": "viridis", "reverse": True, "domain": [1.0, _STEEPEST], "clamp": True},
+        "legend": {"orient": "top", "values": [1.0, 1.1, 1.25, 1.5, 2.0, 4.0], "gradientLength": 220},
+    }
+    choice = {"input": "radio", "options": ["A", "B"], "labels": ["A, tuned", "B, at default rates"], "name": "Regime: "}
+    return {
+        "vconcat": [
+            {
+                "data": table(["regime", "cell", "rival", "shown", "ratio"], rows, numbers=["shown", "ratio"]),
+                "params": [{"name": "regime", "value": "A", "bind": choice}],
+                "transform": [{"filter": "datum.regime == regime"}],
+                "mark": {"type": "rect"},
+                "encoding": {
+                    "x": {"field": "rival", "type": "nominal", "sort": names, "title": None, "axis": {"labelAngle": -60}},
+                    "y": {"field": "cell", "type": "nominal", "sort": cells, "title": None, "axis": {"labelLimit": 260}},
+                    "color": colour,
+                    "tooltip": [_tip("cell"), _tip("rival"), _tip("ratio", ".3~f")],
+                },
+                "width": {"step": 15},
+                "height": {"step": 12},
+            }
+        ]
+    }
+
+
+def schedules(found: Findings) -> Spec:
+    """Rates of tuned schedules over the budget, medians over seeds; one plot for a task of each field."""
+    return _beside([_ways(found, cell, SCHEDULES, "rates") for cell in _shown(found)])
+
+
+def histories(found: Findings) -> Spec:
+    """Held-out losses on the way, likewise, of the rivals that the founding article draws."""
+    return _beside([_ways(found, cell, HISTORIES, "curve") for cell in _shown(found)])
+
+
+def lost(found: Findings, candidate: str, opponent: str, tasks: Iterable[str]) -> Spec:
+    """Held-out losses of a candidate and its opponent where it lost."""
+    cells = [cell for cell in found.entries if cell.task in set(tasks)]
+    return _beside(
+        [_ways(found, cell, (candidate, found.best[cell] if opponent == BEST else opponent), "curve") for cell in cells]
+    )
+
+
+def _within(found: Findings, regime: str) -> dict[str, dict[Cell, float]]:
+    """Every rival's geometric mean over the best one's, in each of its cells."""
+    about = REGIMES[regime]
+    losses = {rival.name: found.losses(rival.name, about.ours, about.at) for rival in found.study.rivals}
+    within: dict[str, dict[Cell, float]] = {name: {} for name in losses}
+    for cell in found.entries:
+        names = [name for name in losses if cell in losses[name]]
+        if not names:
+            continue
+        means = [mean(losses[name][cell]) for name in names]
+        for name, ratio in zip(names, ratios([means])[0].tolist(), strict=True):
+            within[name][cell] = ratio
+    return {name: own for name, own in within.items() if own}
+
+
+def _profile(found: Findings, regime: str) -> Spec:
+    at = [1.0, *(1.0 + np.geomspace(1e-3, LIMIT - 1.0, 60))]
+    within = {name: np.array(list(own.values())) for name, own in _within(found, regime).items()}
+    rows = [(name, ratio - 1.0 + 1e-3, float((own <= ratio).mean())) for name, own in within.items() for ratio in at]
+    x = {
+        "type": "quantitative",
+        "title": "at most so far above the best",
+        "scale": {"type": "log", "domain": [1e-3, LIMIT - 1.0], "nice": False},
+        "axis": {"values": [0.001, 0.01, 0.1, 1.0, 3.0], "format": "~%", "grid": False},
+    }
+    y = {"type": "quantitative", "title": "share of its cells", "scale": {"domain": [0, 1]}}
+    return _lines(rows, {"above": x, "share": y}, REGIMES[regime].name, list(within), ".3~f")
+
+
+def _ways(found: Findings, cell: Cell, rivals: Sequence[str], field: str) -> Spec:
+    """What rivals did on the way, medians over seeds."""
+    rows = []
+    for name in rivals:
+        every = [getattr(row, field) for row in found.rows(cell, name, "tuned")]
+        if not every or not all(every):
+            continue
+        steps = evaluation_steps(int(found.entries[cell][name].problem.steps), len(every[0]))
+        median = np.median(np.where(np.isfinite(every), every, np.inf), axis=0)
+        shown = [(step, value) for step, value in zip(steps, median.tolist(), strict=True) if isfinite(value)]
+        least = max((value for _, value in shown), default=1.0) * 1e-4
+        rows += [(name, step, max(value, least)) for step, value in shown]
+    title = "learning rate" if field == "rates" else "held-out loss"
+    x = {"type": "quantitative", "title": "optimizer step", "axis": {"grid": False, "tickCount": 5}}
+    y: Spec = {"type": "quantitative", "title": title, "scale": {"type": "log", "nice": False, "zero": False}}
+    heights = [value for _, _, value in rows] or [1.0]
+    y["axis"] = {"format": ".2~g", "tickCount": 6 if log10(max(heights) / min(heights)) > 1.0 else 4}
+    return _lines(rows, {"step": x, "value": y}, f"{cell.task}, {cell.optimizer}", rivals, ".4~g")
+
+
+def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, rivals: Sequence[str], form: str) -> Spec:
+    """One plot of lines, by the fields of both axes: colours for the rivals that have one, grey for the others."""
+    names = ["rival", *axes]
+    x, y = (axis | {"field": name} for name, axis in axes.items())
+    known = [name for name in DRAWN if name in rivals]
+    others = [name for name in rivals if name not in DRAWN]
+    colour = {
+        "field": "rival",
+        "type": "nominal",
+        "scale": {"domain": list(DRAWN), "scheme": "tableau10"},
+        "legend": {"orient": "top", "title": None, "columns": 2, "symbolType": "stroke", "labelLimit": 300, "values": known},
+    }
+    line = {"type": "line", "strokeJoin": "round", "clip": True}
+    tips = [_tip("rival"), *(_tip(name, form) for name in names[1:])]
+    wide = {"condition": {"test": "indexof(datum.rival, 'greedy') == 0", "value": 3.0}, "value": 1.7}
+    is_other = {"filter": {"field": "rival", "oneOf": others}}
+    return {
+        "data": table(list(names), [list(row) for row in rows], numbers=list(names[1:])),
+        "encoding": {"x": x, "y": y, "tooltip": tips},
+        "layer": [
+            {
+                "mark": {**line, "color": "#9aa0a6", "opacity": 0.55, "strokeWidth": 1.1},
+                "transform": [is_other],
+                "encoding": {"detail": {"field": "rival"}},
+            },
+            {
+                "mark": line,
+                "transform": [{"filter": {"field": "rival", "oneOf": known}}],
+                "encoding": {"color": colour, "strokeWidth": wide},
+            },
+        ],
+        "title": {"text": title, "anchor": "start"},
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
+
+
+def _shown(found: Findings) -> list[Cell]:
+    """The first cell of SGD of each field, that of AdamW for the first field as well."""
+    fields = {task.name: task.field for task in found.study.tasks}
+    chosen: dict[tuple[str, str], Cell] = {}
+    for cell in found.entries:
+        chosen.setdefault((fields[cell.task], cell.optimizer), cell)
+    return list(chosen.values())
+
+
+def _beside(plots: Sequence[Spec]) -> Spec:
+    """Plots in rows, so that a page can break between them."""
+    rows = [list(plots[first : first + ACROSS]) for first in range(0, len(plots), ACROSS)]
+    return {"spacing": GAP, "vconcat": [{"spacing": GAP, "hconcat": row} for row in rows]}
+
+
+def mean(losses: Any) -> float:
+    """The geometric mean; infinite if a run diverged."""
+    return exp(float(np.mean([log(max(loss, 1e-12)) for loss in losses]))) if np.isfinite(losses).all() else float("inf")
+
+
+def _tip(field: str, form: str | None = None) -> Spec:
+    return {"field": field, "type": "quantitative", "format": form} if form else {"field": field, "type": "nominal"}
