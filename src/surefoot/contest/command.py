@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
-from pathlib import Path  # noqa: TC003 - Typer reads it
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surefoot import tables
-from surefoot.terminal import FAILED, JsonOption, out, refusing, say
+from surefoot.terminal import FAILED, STOPPED, JsonOption, err, failing, out, progress, refusing, say
 
-contest = typer.Typer(help="The tasks that schedules are compared on, and their data.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from surefoot.contest.blocks import Block
+    from surefoot.contest.study import Study
+
+contest = typer.Typer(help="The comparison of schedules: its tasks, their data, and the study.", no_args_is_help=True)
 
 
 @contest.command()
@@ -62,3 +69,103 @@ def fetch(
         failures = fetching.fetch(packages or None, on_progress=say)
     if failures:
         raise typer.Exit(FAILED)
+
+
+@contest.command()
+def run(
+    *,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the rows and the page.", file_okay=False)] = Path(
+        "surefoot-contest"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four small tasks and few rivals: a look that claims nothing.")
+    ] = False,
+    development: Annotated[
+        bool, typer.Option("--development", help="The tasks that defaults are chosen on, in place of those of the test.")
+    ] = False,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="A task to run, more than once for several; else all.")
+    ] = None,
+    rival: Annotated[list[str] | None, typer.Option("--rival", help="A rival to run, likewise.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.0, help="After how long no more is begun; the command goes on from there."),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare schedules: train every rival on every task, say what came of it, and draw the page.
+
+    Every finished run is kept: the same command goes on where it was stopped, and more tasks and rivals can join later.
+
+    Example: surefoot contest run --quick
+    """
+    from surefoot.contest import study as studies
+
+    role = "development" if development else "test"
+    with refusing():
+        asked = studies.study_of(quick=quick, role=role, tasks=task or (), rivals=rival or ())
+        chosen, lacking = studies.ready(asked)
+    for sentence in lacking:
+        say(f"Skipped {sentence}")
+    with failing():
+        is_left = _carry_out(folder, chosen, workers or os.cpu_count() or 1, minutes)
+    if is_left:
+        say(f"Stopped after {minutes:g} minutes. Finished runs are kept in {folder}; the same command goes on from there.")
+    _present(folder, chosen, lacking, as_json=as_json)
+
+
+@contest.command()
+def redraw(
+    *,
+    folder: Annotated[Path, typer.Option("--out", help="Folder that `surefoot contest run` made.", file_okay=False)] = Path(
+        "surefoot-contest"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Say what came of the runs in a folder, and draw the page again; nothing is trained.
+
+    Example: surefoot contest redraw --out studies/contest
+    """
+    from surefoot.contest import study as studies
+
+    with refusing():
+        chosen, lacking = studies.of_folder(folder)
+    _present(folder, chosen, lacking, as_json=as_json)
+
+
+def _carry_out(folder: Path, study: Study, workers: int, minutes: float | None) -> bool:
+    from surefoot.contest.study import carry_out
+
+    with progress() as bar:
+        task = bar.add_task("Comparing", total=None)
+
+        def tell(block: Block, left: int, rows: int) -> None:
+            line = f"{block.cell.task}, {block.cell.optimizer}: {len(block.runs)} runs, {rows} in all; {left} blocks to go"
+            bar.update(task, description=line)
+            if not err.is_terminal:
+                say(line)
+
+        try:
+            return carry_out(folder, study, workers=workers, seconds=None if minutes is None else 60.0 * minutes, tell=tell)
+        except KeyboardInterrupt:
+            bar.stop()
+            say(f"Stopped. Finished runs are kept in {folder}; the same command goes on from there.")
+            raise typer.Exit(STOPPED) from None
+
+
+def _present(folder: Path, study: Study, lacking: Sequence[str], *, as_json: bool) -> None:
+    from surefoot.contest import page as pages
+    from surefoot.contest.findings import Findings
+    from surefoot.contest.rows import Rows
+
+    with failing():
+        found = Findings(study, Rows.read(folder, study.definitions))
+        page = pages.write(folder / "page.html", found, lacking=lacking, command=f"surefoot contest redraw --out {folder}")
+    headlines = pages.headlines(found)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) | {"sentence": each.sentence} for each in headlines], indent=2))
+        return
+    for each in headlines:
+        out.print(each.sentence, highlight=False)
+    out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
