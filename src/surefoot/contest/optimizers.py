@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 CELLS = ("sgd", "adamw")
-"""The optimizers that schedules are compared under: SGD with momentum 0.9, and AdamW."""
+"""SGD with momentum 0.9, and AdamW, under which schedules are compared."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class ContestTask:
 
     @property
     def optimizers(self) -> tuple[str, ...]:
-        """The cells that schedules are compared in on this task: a factorisation has `sgd` alone."""
+        """The cells that schedules are compared in on this task; a factorisation has `sgd` alone."""
         return ("sgd",) if self.model == "factorisation" else optimizers.CELLS
 
     def problem(self, optimizer: str = "sgd") -> Network | Factorisation:
