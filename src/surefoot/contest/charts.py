@@ -78,10 +78,10 @@ def heat(found: Findings) -> Spec:
     }
     choice = {"input": "radio", "options": ["A", "B"], "labels": ["A, tuned", "B, at default rates"], "name": "Regime: "}
     return {
+        "params": [{"name": "regime", "value": "A", "bind": choice}],
         "vconcat": [
             {
                 "data": table(["regime", "cell", "rival", "shown", "ratio"], rows, numbers=["shown", "ratio"]),
-                "params": [{"name": "regime", "value": "A", "bind": choice}],
                 "transform": [{"filter": "datum.regime == regime"}],
                 "mark": {"type": "rect"},
                 "encoding": {

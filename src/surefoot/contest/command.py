@@ -129,7 +129,7 @@ def redraw(
     """
     from surefoot.contest import study as studies
 
-    with refusing():
+    with failing():
         chosen, lacking = studies.of_folder(folder)
     _present(folder, chosen, lacking, as_json=as_json)
 

@@ -66,12 +66,12 @@ def render(found: Findings, *, lacking: Sequence[str], command: str) -> str:
         specs += [spec] if spec else []
         sections.append(section)
     sections += [_every(found), _summary(found), _costs(found), _raw(found)]
-    cells, runs = len(found.entries), sum(map(len, found.there.values()))
-    notes = [
-        f"{len(found.study.tasks)} tasks, {cells} cells of task and optimizer, {len(found.study.rivals)} rivals, {runs:,} runs; "
-        f"compared on {len(found.study.plan.test)} seeds, tuned on {len(found.study.plan.tuning)} others.",
-        *(f"Skipped {sentence}" for sentence in lacking),
-    ]
+    plan, cells, runs = found.study.plan, len(found.entries), sum(map(len, found.there.values()))
+    size = (
+        f"{len(found.study.tasks)} tasks, {cells} cells of task and optimizer, {len(found.study.rivals)} rivals, {runs:,} runs"
+    )
+    seeds = f"compared on {len(plan.test)} seeds, tuned on {len(plan.tuning)} others"
+    notes = [f"{size}; {seeds}.", *(f"Skipped {sentence}" for sentence in lacking)]
     return document.render(title=TITLE, command=command, notes=notes, sections=sections, reading=READING, specs=specs)
 
 
