@@ -93,7 +93,7 @@ def heat(found: Findings) -> Spec:
                 "width": {"step": 15},
                 "height": {"step": 12},
             }
-        ]
+        ],
     }
 
 
@@ -141,11 +141,11 @@ def _profile(found: Findings, regime: str) -> Spec:
         "axis": {"values": [0.001, 0.01, 0.1, 1.0, 3.0], "format": "~%", "grid": False},
     }
     y = {"type": "quantitative", "title": "share of its cells", "scale": {"domain": [0, 1]}}
-    return _lines(rows, {"above": x, "share": y}, REGIMES[regime].name, list(within), ".3~f")
+    return _lines(rows, {"above": x, "share": y}, REGIMES[regime].name, ".3~f")
 
 
-def _ways(found: Findings, cell: Cell, rivals: Sequence[str], field: str) -> Spec:
-    """What rivals did on the way, medians over seeds."""
+def _ways(found: Findings, cell: Cell, rivals: Sequence[str], field: str) -> Spec | None:
+    """What rivals did on the way, medians over seeds; None before any of it is there."""
     rows = []
     for name in rivals:
         every = [getattr(row, field) for row in found.rows(cell, name, "tuned")]
@@ -158,18 +158,21 @@ def _ways(found: Findings, cell: Cell, rivals: Sequence[str], field: str) -> Spe
         rows += [(name, step, max(value, least)) for step, value in shown]
     title = "learning rate" if field == "rates" else "held-out loss"
     x = {"type": "quantitative", "title": "optimizer step", "axis": {"grid": False, "tickCount": 5}}
-    y: Spec = {"type": "quantitative", "title": title, "scale": {"type": "log", "nice": False, "zero": False}}
+    y: Spec = {"type": "quantitative", "title": title, "scale": {"type": "log", "nice": False}}
     heights = [value for _, _, value in rows] or [1.0]
     y["axis"] = {"format": ".2~g", "tickCount": 6 if log10(max(heights) / min(heights)) > 1.0 else 4}
-    return _lines(rows, {"step": x, "value": y}, f"{cell.task}, {cell.optimizer}", rivals, ".4~g")
+    if not rows:
+        return None
+    return _lines(rows, {"step": x, "value": y}, f"{cell.task}, {cell.optimizer}", ".4~g")
 
 
-def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, rivals: Sequence[str], form: str) -> Spec:
+def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, form: str) -> Spec:
     """One plot of lines, by the fields of both axes: colours for the rivals that have one, grey for the others."""
     names = ["rival", *axes]
     x, y = (axis | {"field": name} for name, axis in axes.items())
-    known = [name for name in DRAWN if name in rivals]
-    others = [name for name in rivals if name not in DRAWN]
+    there = {row[0] for row in rows}
+    known = [name for name in DRAWN if name in there]
+    others = sorted(there - set(DRAWN))
     colour = {
         "field": "rival",
         "type": "nominal",
@@ -179,22 +182,22 @@ def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, 
     line = {"type": "line", "strokeJoin": "round", "clip": True}
     tips = [_tip("rival"), *(_tip(name, form) for name in names[1:])]
     wide = {"condition": {"test": "indexof(datum.rival, 'greedy') == 0", "value": 3.0}, "value": 1.7}
-    is_other = {"filter": {"field": "rival", "oneOf": others}}
+    layers = [
+        {
+            "mark": {**line, "color": "#9aa0a6", "opacity": 0.55, "strokeWidth": 1.1},
+            "transform": [{"filter": {"field": "rival", "oneOf": others}}],
+            "encoding": {"detail": {"field": "rival"}},
+        },
+        {
+            "mark": line,
+            "transform": [{"filter": {"field": "rival", "oneOf": known}}],
+            "encoding": {"color": colour, "strokeWidth": wide},
+        },
+    ]
     return {
-        "data": table(list(names), [list(row) for row in rows], numbers=list(names[1:])),
+        "data": table(names, [list(row) for row in rows], numbers=names[1:]),
         "encoding": {"x": x, "y": y, "tooltip": tips},
-        "layer": [
-            {
-                "mark": {**line, "color": "#9aa0a6", "opacity": 0.55, "strokeWidth": 1.1},
-                "transform": [is_other],
-                "encoding": {"detail": {"field": "rival"}},
-            },
-            {
-                "mark": line,
-                "transform": [{"filter": {"field": "rival", "oneOf": known}}],
-                "encoding": {"color": colour, "strokeWidth": wide},
-            },
-        ],
+        "layer": [layer for layer, some in zip(layers, (others, known), strict=True) if some],
         "title": {"text": title, "anchor": "start"},
         "width": WIDTH,
         "height": HEIGHT,
@@ -210,9 +213,16 @@ def _shown(found: Findings) -> list[Cell]:
     return list(chosen.values())
 
 
-def _beside(plots: Sequence[Spec]) -> Spec:
-    """Plots in rows, so that a page can break between them."""
-    rows = [list(plots[first : first + ACROSS]) for first in range(0, len(plots), ACROSS)]
+def _beside(plots: Iterable[Spec | None]) -> Spec:
+    """Plots in rows, so that a page can break between them, with one legend of those that are drawn anywhere."""
+    drawn = [plot for plot in plots if plot is not None]
+    legends = [
+        layer["encoding"]["color"]["legend"] for plot in drawn for layer in plot["layer"] if "color" in layer["encoding"]
+    ]
+    named = {name for legend in legends for name in legend["values"]}
+    for legend in legends:
+        legend["values"] = [name for name in DRAWN if name in named]
+    rows = [drawn[first : first + ACROSS] for first in range(0, len(drawn), ACROSS)]
     return {"spacing": GAP, "vconcat": [{"spacing": GAP, "hconcat": row} for row in rows]}
 
 
