@@ -13,12 +13,12 @@ from surefoot import schedule
 from surefoot.appended import JournalError
 from surefoot.cli import app
 from surefoot.contest import blocks, range_test
-from surefoot.contest.cells import FULL, Grid, Plan, Run
-from surefoot.contest.findings import BEST, REGIMES, Findings
+from surefoot.contest.cells import FULL, Grid, Plan, Wanted
+from surefoot.contest.outcome import BEST, REGIMES, Outcome
 from surefoot.contest.page import render
 from surefoot.contest.peers import TransformersGreedy
 from surefoot.contest.rivals import FOUND, RIVALS, Rival, pick
-from surefoot.contest.rows import Cell, ContestRow, Key, Rows
+from surefoot.contest.rows import CellName, ContestRow, Rows, RunKey
 from surefoot.contest.study import carry_out, of_folder, ready, study_of
 
 SMALL = Plan(tuning=(1, 2), test=(3, 4), extension=(2, 4))
@@ -39,10 +39,10 @@ def quick(tmp_path_factory):
     return folder, json.loads(found.stdout)
 
 
-def findings(folder):
+def outcome(folder):
     study, lacking = of_folder(folder)
     assert lacking == []
-    return Findings(study, Rows.read(folder, study.definitions))
+    return Outcome(study, Rows.read(folder, study.definitions))
 
 
 def made(plan, grid, losses, rival=WSD):
@@ -77,7 +77,7 @@ def test_a_rate_at_which_a_run_diverged_ranks_last():
 
 def test_a_rival_that_finds_its_rate_is_not_tuned():
     rival = next(rival for rival in RIVALS if rival.finds)
-    assert SMALL.wanted(rival, GRID, {}) == [Run(Key(rival.name, FOUND, seed), True, True) for seed in (3, 4)]
+    assert SMALL.wanted(rival, GRID, {}) == [Wanted(RunKey(rival.name, FOUND, seed), True, True) for seed in (3, 4)]
 
 
 def test_seeds_that_are_compared_are_none_of_those_of_tuning():
@@ -126,10 +126,10 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    row = ContestRow(Key("wsd", 0.316228, 7), inf, nan, 0.25, (1.5, inf), (0.5, 0.25), 2.5)
+    row = ContestRow(RunKey("wsd", 0.316228, 7), inf, nan, 0.25, (1.5, inf), (0.5, 0.25), 2.5)
     with Rows(tmp_path, {}) as rows:
-        rows.add(Cell("digits-mlp", "sgd"), [row])
-    (found,) = Rows.read(tmp_path, {})[Cell("digits-mlp", "sgd")].values()
+        rows.add(CellName("digits-mlp", "sgd"), [row])
+    (found,) = Rows.read(tmp_path, {})[CellName("digits-mlp", "sgd")].values()
     assert repr(found) == repr(row)
     (tmp_path / "rows" / "digits-mlp.sgd.parquet").write_bytes(b"PAR1")
     with pytest.raises(JournalError, match="does not hold the rows of a comparison"):
@@ -178,7 +178,7 @@ def test_a_schedule_against_its_copy_is_equal_everywhere_and_a_planted_worse_one
         while waiting := study.missing(rows.of):
             for block in waiting:
                 rows.add(block.cell, blocks.run(block))
-    found = Findings(study, Rows.read(tmp_path, study.definitions))
+    found = Outcome(study, Rows.read(tmp_path, study.definitions))
     for regime in REGIMES:
         if regime != "E":
             (verdict,) = found.verdicts("copy", "cosine", regime).values()
@@ -225,7 +225,7 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_the_page_is_drawn_in_a_browser_and_its_table_sorts_and_filters(quick, browser, tmp_path):
     folder, said = quick
-    html = render(findings(folder), lacking=["one-task: its data are lost"], command="surefoot contest run --quick")
+    html = render(outcome(folder), lacking=["one-task: its data are lost"], command="surefoot contest run --quick")
     assert len(html) < 5_000_000
     with opened(browser, html, tmp_path) as page:
         text = page.inner_text("body")

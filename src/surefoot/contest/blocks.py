@@ -11,7 +11,7 @@ from numpy.typing import NDArray  # noqa: TC002 - Python 3.11 evaluates what a n
 
 from surefoot.contest import range_test
 from surefoot.contest.rivals import FOUND, Rival
-from surefoot.contest.rows import Cell, ContestRow, rounded
+from surefoot.contest.rows import CellName, ContestRow, rounded
 from surefoot.fleet import OneByOne
 from surefoot.loop import drive
 from surefoot.nmf import Factorisation
@@ -21,7 +21,7 @@ from surefoot.stats import LAST_EVALUATIONS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from surefoot.contest.cells import Run
+    from surefoot.contest.cells import Wanted
     from surefoot.fleet import Fleet
     from surefoot.policy import Policy
 
@@ -39,10 +39,10 @@ class Block(NamedTuple):
         runs: The runs, with their rivals; all of them equally long.
     """
 
-    cell: Cell
+    cell: CellName
     problem: Any
     stacks: bool
-    runs: tuple[tuple[Rival, Run], ...]
+    runs: tuple[tuple[Rival, Wanted], ...]
 
     @property
     def is_long(self) -> bool:
@@ -101,7 +101,7 @@ class _Measured(NamedTuple):
         return rounded(float(np.mean([self.losses[self.at.index(step)] for step in steps])))
 
 
-def _row(each: Run, found: _Measured, budget: int) -> ContestRow:
+def _row(each: Wanted, found: _Measured, budget: int) -> ContestRow:
     known = found.forwards[np.isfinite(found.forwards)]
     way = [place for place, step in enumerate(found.at) if step <= budget] if each.is_watched else []
     return ContestRow(

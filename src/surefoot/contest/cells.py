@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from surefoot import checks
 from surefoot.contest.rivals import FOUND
-from surefoot.contest.rows import Key
+from surefoot.contest.rows import RunKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SMALLEST = 1e-30
 
 
-class Run(NamedTuple):
+class Wanted(NamedTuple):
     """A run that is wanted.
 
     Attributes:
@@ -28,7 +28,7 @@ class Run(NamedTuple):
         is_watched: Whether its losses and rates on the way are kept.
     """
 
-    key: Key
+    key: RunKey
     is_long: bool = False
     is_watched: bool = False
 
@@ -80,20 +80,20 @@ class Plan:
     extension: tuple[int, int] = (2, 8)
     steps: int | None = None
 
-    def wanted(self, rival: Rival, grid: Grid, rows: Mapping[Key, ContestRow]) -> list[Run]:
+    def wanted(self, rival: Rival, grid: Grid, rows: Mapping[RunKey, ContestRow]) -> list[Wanted]:
         """The runs of a rival that are not there yet, as far as that is known: tuning comes first, and says what comes next."""
         if rival.finds:
             return self._missing(rival, {FOUND: True}, rows)
         places = self.tried(rival, grid, rows)
         scores = self.scores(rival, grid, rows)
         if missing := [place for place in places if place not in scores]:
-            keys = [Key(rival.name, grid.rate(place), seed) for place in missing for seed in self.tuning]
-            return [Run(key) for key in keys if key not in rows]
+            keys = [RunKey(rival.name, grid.rate(place), seed) for place in missing for seed in self.tuning]
+            return [Wanted(key) for key in keys if key not in rows]
         tuned = best(scores)
         rates = {grid.rate(tuned + away): False for away in self.wrong} | {grid.rate(0): False, grid.rate(tuned): True}
         return self._missing(rival, rates, rows, watched=(grid.rate(0), grid.rate(tuned)))
 
-    def tried(self, rival: Rival, grid: Grid, rows: Mapping[Key, ContestRow]) -> range:
+    def tried(self, rival: Rival, grid: Grid, rows: Mapping[RunKey, ContestRow]) -> range:
         """The places that a rival is to be tuned over: the grid, and more while its best is at an edge."""
         more, most = self.extension
         places = range(grid.first, grid.last + 1)
@@ -108,25 +108,29 @@ class Plan:
                 break
         return places
 
-    def scores(self, rival: Rival, grid: Grid, rows: Mapping[Key, ContestRow]) -> dict[int, float]:
+    def scores(self, rival: Rival, grid: Grid, rows: Mapping[RunKey, ContestRow]) -> dict[int, float]:
         """The mean logarithm of the loss at every place that is tuned over; infinite where a run diverged."""
         more = self.extension[1]
         found = {}
         for place in range(grid.first - more, grid.last + more + 1):
-            keys = [Key(rival.name, grid.rate(place), seed) for seed in self.tuning]
+            keys = [RunKey(rival.name, grid.rate(place), seed) for seed in self.tuning]
             if all(key in rows for key in keys):
                 found[place] = sum(_score(rows[key].final) for key in keys) / len(keys)
         return found
 
-    def tuned(self, rival: Rival, grid: Grid, rows: Mapping[Key, ContestRow]) -> int:
+    def tuned(self, rival: Rival, grid: Grid, rows: Mapping[RunKey, ContestRow]) -> int:
         """The place of a rival's best rate, once all of its tuning is there."""
         return best(self.scores(rival, grid, rows))
 
     def _missing(
-        self, rival: Rival, rates: Mapping[float, bool], rows: Mapping[Key, ContestRow], watched: tuple[float, ...] = (FOUND,)
-    ) -> list[Run]:
+        self,
+        rival: Rival,
+        rates: Mapping[float, bool],
+        rows: Mapping[RunKey, ContestRow],
+        watched: tuple[float, ...] = (FOUND,),
+    ) -> list[Wanted]:
         runs = [
-            Run(Key(rival.name, rate, seed), is_long, is_watched=rate in watched)
+            Wanted(RunKey(rival.name, rate, seed), is_long, is_watched=rate in watched)
             for rate, is_long in rates.items()
             for seed in self.test
         ]
@@ -143,7 +147,7 @@ def best(scores: Mapping[int, float]) -> int:
     return min(sorted(scores), key=lambda place: scores[place])
 
 
-def _is_there(run: Run, rows: Mapping[Key, ContestRow]) -> bool:
+def _is_there(run: Wanted, rows: Mapping[RunKey, ContestRow]) -> bool:
     row = rows.get(run.key)
     return row is not None and (row.is_long or not run.is_long) and (bool(row.curve) or not run.is_watched)
 

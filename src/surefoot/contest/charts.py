@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surefoot.contest.findings import BEST, REGIMES
+from surefoot.contest.outcome import BEST, REGIMES
 from surefoot.contest.profiles import LIMIT, ratios
 from surefoot.pictures import GAP, Spec, table
 from surefoot.runs import evaluation_steps
@@ -15,8 +15,8 @@ from surefoot.runs import evaluation_steps
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from surefoot.contest.findings import Findings
-    from surefoot.contest.rows import Cell
+    from surefoot.contest.outcome import Outcome
+    from surefoot.contest.rows import CellName
 
 DRAWN = (
     "greedy",
@@ -46,12 +46,12 @@ WIDTH, HEIGHT = 290, 200
 _STEEPEST = 4.0
 
 
-def profiles(found: Findings) -> Spec:
+def profiles(found: Outcome) -> Spec:
     """On which share of the cells that it takes part in a rival is within a ratio of the best; one plot for each regime."""
     return _beside([_profile(found, regime) for regime in ("A", "B")])
 
 
-def scores(found: Findings, regime: str) -> dict[str, tuple[int, float]]:
+def scores(found: Outcome, regime: str) -> dict[str, tuple[int, float]]:
     """By rival, the number of its cells and the area under its profile until a ratio of 4, of 1."""
     return {
         name: (len(own), float(np.mean([max(0.0, LIMIT - ratio) / (LIMIT - 1.0) for ratio in own.values()])))
@@ -59,7 +59,7 @@ def scores(found: Findings, regime: str) -> dict[str, tuple[int, float]]:
     }
 
 
-def heat(found: Findings) -> Spec:
+def heat(found: Outcome) -> Spec:
     """How far every rival is behind the best of every cell, in two regimes that a switch chooses from."""
     rows = [
         (regime, f"{cell.task}, {cell.optimizer}", name, min(ratio, _STEEPEST), ratio if isfinite(ratio) else 1e9)
@@ -97,17 +97,17 @@ def heat(found: Findings) -> Spec:
     }
 
 
-def schedules(found: Findings) -> Spec:
+def schedules(found: Outcome) -> Spec:
     """Rates of tuned schedules over the budget, medians over seeds; one plot for a task of each field."""
     return _beside([_ways(found, cell, SCHEDULES, "rates") for cell in _shown(found)])
 
 
-def histories(found: Findings) -> Spec:
+def histories(found: Outcome) -> Spec:
     """Held-out losses on the way, likewise, of the rivals that the founding article draws."""
     return _beside([_ways(found, cell, HISTORIES, "curve") for cell in _shown(found)])
 
 
-def lost(found: Findings, candidate: str, opponent: str, tasks: Iterable[str]) -> Spec:
+def lost(found: Outcome, candidate: str, opponent: str, tasks: Iterable[str]) -> Spec:
     """Held-out losses of a candidate and its opponent where it lost."""
     cells = [cell for cell in found.entries if cell.task in set(tasks)]
     return _beside(
@@ -115,11 +115,11 @@ def lost(found: Findings, candidate: str, opponent: str, tasks: Iterable[str]) -
     )
 
 
-def _within(found: Findings, regime: str) -> dict[str, dict[Cell, float]]:
+def _within(found: Outcome, regime: str) -> dict[str, dict[CellName, float]]:
     """Every rival's geometric mean over the best one's, in each of its cells."""
     about = REGIMES[regime]
     losses = {rival.name: found.losses(rival.name, about.ours, about.at) for rival in found.study.rivals}
-    within: dict[str, dict[Cell, float]] = {name: {} for name in losses}
+    within: dict[str, dict[CellName, float]] = {name: {} for name in losses}
     for cell in found.entries:
         names = [name for name in losses if cell in losses[name]]
         if not names:
@@ -130,7 +130,7 @@ def _within(found: Findings, regime: str) -> dict[str, dict[Cell, float]]:
     return {name: own for name, own in within.items() if own}
 
 
-def _profile(found: Findings, regime: str) -> Spec:
+def _profile(found: Outcome, regime: str) -> Spec:
     at = [1.0, *(1.0 + np.geomspace(1e-3, LIMIT - 1.0, 60))]
     within = {name: np.array(list(own.values())) for name, own in _within(found, regime).items()}
     rows = [(name, ratio - 1.0 + 1e-3, float((own <= ratio).mean())) for name, own in within.items() for ratio in at]
@@ -144,7 +144,7 @@ def _profile(found: Findings, regime: str) -> Spec:
     return _lines(rows, {"above": x, "share": y}, REGIMES[regime].name, ".3~f")
 
 
-def _ways(found: Findings, cell: Cell, rivals: Sequence[str], field: str) -> Spec | None:
+def _ways(found: Outcome, cell: CellName, rivals: Sequence[str], field: str) -> Spec | None:
     """What rivals did on the way, medians over seeds; None before any of it is there."""
     rows = []
     for name in rivals:
@@ -204,10 +204,10 @@ def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, 
     }
 
 
-def _shown(found: Findings) -> list[Cell]:
+def _shown(found: Outcome) -> list[CellName]:
     """The first cell of SGD of each field, that of AdamW for the first field as well."""
     fields = {task.name: task.field for task in found.study.tasks}
-    chosen: dict[tuple[str, str], Cell] = {}
+    chosen: dict[tuple[str, str], CellName] = {}
     for cell in found.entries:
         chosen.setdefault((fields[cell.task], cell.optimizer), cell)
     return list(chosen.values())

@@ -156,11 +156,11 @@ def _carry_out(folder: Path, study: Study, workers: int, minutes: float | None) 
 
 def _present(folder: Path, study: Study, lacking: Sequence[str], *, as_json: bool) -> None:
     from surefoot.contest import page as pages
-    from surefoot.contest.findings import Findings
+    from surefoot.contest.outcome import Outcome
     from surefoot.contest.rows import Rows
 
     with failing():
-        found = Findings(study, Rows.read(folder, study.definitions))
+        found = Outcome(study, Rows.read(folder, study.definitions))
         page = pages.write(folder / "page.html", found, lacking=lacking, command=f"surefoot contest redraw --out {folder}")
     headlines = pages.headlines(found)
     if as_json:

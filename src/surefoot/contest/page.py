@@ -10,7 +10,7 @@ import numpy as np
 
 from surefoot import document
 from surefoot.contest import charts
-from surefoot.contest.findings import BEST
+from surefoot.contest.outcome import BEST
 from surefoot.contest.pairs import differences
 from surefoot.contest.profiles import improvement, interquartile_mean
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from surefoot.contest.findings import Findings
     from surefoot.contest.headlines import Headline
+    from surefoot.contest.outcome import Outcome
     from surefoot.pictures import Spec
 
 TITLE = "Which learning-rate schedule?"
@@ -53,7 +53,7 @@ _CAPTIONS = {
 }
 
 
-def render(found: Findings, *, lacking: Sequence[str], command: str) -> str:
+def render(found: Outcome, *, lacking: Sequence[str], command: str) -> str:
     """An HTML document with everything in it.
 
     Raises:
@@ -75,7 +75,7 @@ def render(found: Findings, *, lacking: Sequence[str], command: str) -> str:
     return document.render(title=TITLE, command=command, notes=notes, sections=sections, reading=READING, specs=specs)
 
 
-def write(path: Path, found: Findings, *, lacking: Sequence[str] = (), command: str) -> Path:
+def write(path: Path, found: Outcome, *, lacking: Sequence[str] = (), command: str) -> Path:
     """Write the page, all of it or nothing, and return its path.
 
     Raises:
@@ -85,17 +85,17 @@ def write(path: Path, found: Findings, *, lacking: Sequence[str] = (), command: 
     return document.write(path, render(found, lacking=lacking, command=command))
 
 
-def headlines(found: Findings) -> list[Headline]:
+def headlines(found: Outcome) -> list[Headline]:
     """One for every regime and each of the first candidates, against the best baseline."""
     return [each for candidate in _candidates(found) for each in found.headlines(candidate, [BEST])]
 
 
-def _candidates(found: Findings) -> list[str]:
+def _candidates(found: Outcome) -> list[str]:
     names = {rival.name for rival in found.study.rivals}
     return [name for name in FIRST if name in names]
 
 
-def _first(found: Findings) -> str:
+def _first(found: Outcome) -> str:
     """One sentence for each regime: every candidate against the best baseline, and beneath against tuned cosine."""
     parts = []
     for candidate in _candidates(found):
@@ -105,12 +105,12 @@ def _first(found: Findings) -> str:
     return _section("What came of it", "\n".join(parts))
 
 
-def _sentences(found: Findings, candidate: str, opponent: str) -> str:
+def _sentences(found: Outcome, candidate: str, opponent: str) -> str:
     lines = "".join(f"<li>{escape(each.sentence)}</li>" for each in found.headlines(candidate, [opponent]))
     return f"<ul>{lines}</ul>"
 
 
-def _losses(found: Findings, candidate: str, number: int) -> tuple[Spec | None, str]:
+def _losses(found: Outcome, candidate: str, number: int) -> tuple[Spec | None, str]:
     """Where a candidate loses to the best baseline, tuned against tuned, by name and drawn."""
     worse = {name: each for name, each in found.verdicts(candidate, BEST, "A").items() if each.label == "worse"}
     heading = f"Where {candidate} loses, tuned against tuned"
@@ -125,11 +125,11 @@ def _losses(found: Findings, candidate: str, number: int) -> tuple[Spec | None, 
     return charts.lost(found, candidate, BEST, names), _section(heading, body)
 
 
-def _opponents(found: Findings, task: str) -> str:
+def _opponents(found: Outcome, task: str) -> str:
     return ", ".join(f"{name} ({cell.optimizer})" for cell, name in found.best.items() if cell.task == task)
 
 
-def _every(found: Findings) -> str:
+def _every(found: Outcome) -> str:
     """Counts of every candidate against every rival."""
     heads = ["candidate", "opponent", "regime", "equal or better", "bound", "better", "equal", "inconclusive", "worse"]
     rivals = [rival.name for rival in found.study.rivals]
@@ -149,7 +149,7 @@ def _every(found: Findings) -> str:
     return _table("Everybody against everybody", heads, rows)
 
 
-def _summary(found: Findings) -> str:
+def _summary(found: Outcome) -> str:
     """Scores of every rival, and how it does against tuned cosine."""
     heads = [
         "rival",
@@ -186,7 +186,7 @@ def _summary(found: Findings) -> str:
     return _table("Scores", heads, sorted(rows, key=lambda row: row[3], reverse=True))
 
 
-def _costs(found: Findings) -> str:
+def _costs(found: Outcome) -> str:
     """What searching costs: forward passes per step of those that take more than one."""
     heads = ["rival", "cells", "forward passes per step, median", "most"]
     rows = []
@@ -198,7 +198,7 @@ def _costs(found: Findings) -> str:
     return _table("What a search costs", heads, rows)
 
 
-def _raw(found: Findings) -> str:
+def _raw(found: Outcome) -> str:
     """Every rival in every cell, to sort and to filter."""
     heads = [
         "task",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from surefoot import Every, Learned, Linear, Plateau, Then, checks, lineup
+from surefoot import Constant, Every, Learned, Linear, Plateau, Then, Warmup, checks, lineup
 from surefoot.contest.peers import TransformersGreedy
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Rival:
 
 OTHERS: dict[str, Callable[[int, float], Policy[Any]]] = {
     "plateau-smoothed": lambda steps, _: Every(Plateau(patience=2), max(1, steps // 20)),
+    "warmup": lambda steps, _: Warmup(Constant(), steps=max(1, round(0.05 * steps))),
     "transformers-greedy": lambda _, rate: TransformersGreedy(rate),
     "transformers-greedy-bounded": lambda _, rate: TransformersGreedy(rate, bounded=True),
 }
@@ -103,6 +104,7 @@ RIVALS = (
         "transformers-greedy-bounded",
     ),
     Rival("schedule-free", "optimizer", "Schedule-Free, judged at its average", "constant", method="schedule-free"),
+    Rival("schedule-free-warmup", "optimizer", "the same after a warmup of 5%", "warmup", method="schedule-free"),
     Rival("prodigy", "optimizer", "Prodigy, under AdamW's tasks alone", "constant", method="prodigy"),
     Rival("prodigy-cosine", "optimizer", "the same under half a wave of the cosine", "cosine", method="prodigy"),
     Rival("momo", "optimizer", "MoMo", "constant", method="momo"),

@@ -23,7 +23,7 @@ FORMAT = 1
 """Goes up when what is in the files changes."""
 
 
-class Key(NamedTuple):
+class RunKey(NamedTuple):
     """Which run of a cell it is.
 
     Attributes:
@@ -49,7 +49,7 @@ class ContestRow(NamedTuple):
         forwards: Forward passes per step, on average.
     """
 
-    key: Key
+    key: RunKey
     final: float
     half: float = nan
     double: float = nan
@@ -63,7 +63,7 @@ class ContestRow(NamedTuple):
         return self.double == self.double  # Not NaN.
 
 
-class Cell(NamedTuple):
+class CellName(NamedTuple):
     """A task under an optimizer, by their names."""
 
     task: str
@@ -74,7 +74,7 @@ class Rows:
     """The rows of a folder, by cell. Those that are added together are there, all of them, once `add` has returned.
 
     >>> from tempfile import TemporaryDirectory
-    >>> cell, row = Cell("digits-mlp", "sgd"), ContestRow(Key("wsd", 0.1, 7), final=0.25)
+    >>> cell, row = CellName("digits-mlp", "sgd"), ContestRow(RunKey("wsd", 0.1, 7), final=0.25)
     >>> with TemporaryDirectory() as folder:
     ...     with Rows(folder, {"task digits-mlp": "1f"}) as rows:
     ...         rows.add(cell, [row])
@@ -111,18 +111,18 @@ class Rows:
     def __len__(self) -> int:
         return sum(map(len, self._there.values()))
 
-    def of(self, cell: Cell) -> Mapping[Key, ContestRow]:
+    def of(self, cell: CellName) -> Mapping[RunKey, ContestRow]:
         """The rows of a cell."""
         return self._there.get(cell, {})
 
-    def add(self, cell: Cell, rows: Iterable[ContestRow]) -> None:
+    def add(self, cell: CellName, rows: Iterable[ContestRow]) -> None:
         """Put rows into the file of their cell; a row of the same key is replaced."""
         every = {**self.of(cell), **{row.key: row for row in rows}}
         _write(self.folder / FOLDER / f"{cell.task}.{cell.optimizer}.parquet", list(every.values()))
         self._there[cell] = every
 
     @staticmethod
-    def read(folder: str | Path, definitions: Mapping[str, str]) -> dict[Cell, dict[Key, ContestRow]]:
+    def read(folder: str | Path, definitions: Mapping[str, str]) -> dict[CellName, dict[RunKey, ContestRow]]:
         """The rows of a folder, which nobody needs to be able to write to.
 
         Raises:
@@ -157,7 +157,7 @@ def _known(folder: Path) -> dict[str, str]:
     return definitions
 
 
-def _read(folder: Path, definitions: Mapping[str, str]) -> dict[Cell, dict[Key, ContestRow]]:
+def _read(folder: Path, definitions: Mapping[str, str]) -> dict[CellName, dict[RunKey, ContestRow]]:
     known = _known(folder)
     if changed := [name for name, value in definitions.items() if known.get(name, value) != value]:
         raise JournalError(
@@ -167,7 +167,7 @@ def _read(folder: Path, definitions: Mapping[str, str]) -> dict[Cell, dict[Key, 
     for path in sorted((folder / FOLDER).glob("*.parquet")):
         task, _, optimizer = path.stem.rpartition(".")
         rows = _rows(path)
-        cells[Cell(task, optimizer)] = {row.key: row for row in rows}
+        cells[CellName(task, optimizer)] = {row.key: row for row in rows}
     return cells
 
 
@@ -176,11 +176,11 @@ def _rows(path: Path) -> list[ContestRow]:
 
     try:
         table = pl.read_parquet(path)
-        columns = [table[name].to_list() for name in (*Key._fields, *ContestRow._fields[1:])]
+        columns = [table[name].to_list() for name in (*RunKey._fields, *ContestRow._fields[1:])]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise JournalError(f"{path} does not hold the rows of a comparison; remove it, or name another folder") from error
     return [
-        ContestRow(Key(rival, rate, seed), final, half, double, tuple(curve), tuple(rates), forwards)
+        ContestRow(RunKey(rival, rate, seed), final, half, double, tuple(curve), tuple(rates), forwards)
         for rival, rate, seed, final, half, double, curve, rates, forwards in zip(*columns, strict=True)
     ]
 

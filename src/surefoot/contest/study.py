@@ -14,7 +14,7 @@ from surefoot.contest import blocks, optimizers
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
-from surefoot.contest.rows import Cell, Rows, definitions
+from surefoot.contest.rows import CellName, Rows, definitions
 from surefoot.contest.tasks import load
 from surefoot.nmf import Factorisation
 from surefoot.workers import TRAINING, in_processes
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from surefoot.contest.cells import Run
+    from surefoot.contest.cells import Wanted
     from surefoot.contest.optimizers import ContestOptimizer
     from surefoot.contest.rivals import Rival
-    from surefoot.contest.rows import ContestRow, Key
+    from surefoot.contest.rows import ContestRow, RunKey
     from surefoot.contest.tasks import ContestTask
 
 _PLACES = {"sgd": (0, 6), "adamw": (-2, 4)}
@@ -80,13 +80,13 @@ class Study:
         tasks = {f"task {task.name}": _digest(task) for task in self.tasks}
         return plan | tasks | {f"rival {rival.name}": _digest(_described(rival)) for rival in self.rivals}
 
-    def cells(self) -> Iterator[tuple[Cell, ContestTask]]:
+    def cells(self) -> Iterator[tuple[CellName, ContestTask]]:
         """Every task under each of its optimizers."""
         for task in self.tasks:
             for optimizer in task.optimizers:
-                yield Cell(task.name, optimizer), task
+                yield CellName(task.name, optimizer), task
 
-    def entries(self, cell: Cell, task: ContestTask) -> list[Entry]:
+    def entries(self, cell: CellName, task: ContestTask) -> list[Entry]:
         """Who takes part in a cell."""
         if task.model == "factorisation":
             taken = {"plain": ("sgd", True, Grid(_EDGES, *_AROUND))}
@@ -105,11 +105,11 @@ class Study:
             problem = replace(problem, rates="plain")
         return replace(problem, steps=min(problem.steps, self.plan.steps or problem.steps))
 
-    def missing(self, there: Callable[[Cell], Mapping[Key, ContestRow]]) -> list[Block]:
+    def missing(self, there: Callable[[CellName], Mapping[RunKey, ContestRow]]) -> list[Block]:
         """The blocks that can be trained now."""
         return [block for cell, task in self.cells() for block in self._blocks(cell, task, there(cell))]
 
-    def _blocks(self, cell: Cell, task: ContestTask, rows: Mapping[Key, ContestRow]) -> Iterator[Block]:
+    def _blocks(self, cell: CellName, task: ContestTask, rows: Mapping[RunKey, ContestRow]) -> Iterator[Block]:
         """Those of a cell: runs are together that share the optimizer, their length, and whether gradients are looked at."""
         wanted = [(entry, run) for entry in self.entries(cell, task) for run in self.plan.wanted(entry.rival, entry.grid, rows)]
         wanted.sort(key=_kind)
@@ -164,7 +164,7 @@ def _portions(waiting: Sequence[Block], workers: int) -> Iterator[Sequence[Block
         yield waiting[start : start + size]
 
 
-def _kind(pair: tuple[Entry, Run]) -> tuple[Any, ...]:
+def _kind(pair: tuple[Entry, Wanted]) -> tuple[Any, ...]:
     entry, run = pair
     return (not entry.stacks, entry.rival.method, run.is_long, run.is_watched, entry.rival.finds, not entry.rival.is_blind)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from surefoot.contest.headlines import headline
 from surefoot.contest.rivals import FOUND
-from surefoot.contest.rows import Cell, Key
+from surefoot.contest.rows import CellName, RunKey
 from surefoot.contest.verdicts import best_baseline, task_verdict
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BEST = "the best baseline of each cell"
 """The opponent that was best from the seeds of tuning, chosen cell by cell among all that are not candidates."""
 
-Losses = dict[Cell, NDArray[np.float64]]
+Losses = dict[CellName, NDArray[np.float64]]
 """Final losses, one per seed, by cell."""
 
 
@@ -59,7 +59,7 @@ _AWAY = {"tuned": 0, "low": -2, "high": 2}
 
 
 @dataclass(frozen=True)
-class Findings:
+class Outcome:
     """What came of a study, as far as it has got.
 
     Attributes:
@@ -68,10 +68,10 @@ class Findings:
     """
 
     study: Study
-    there: Mapping[Cell, Mapping[Key, ContestRow]]
+    there: Mapping[CellName, Mapping[RunKey, ContestRow]]
 
     @cached_property
-    def entries(self) -> dict[Cell, dict[str, Entry]]:
+    def entries(self) -> dict[CellName, dict[str, Entry]]:
         """Rivals by name in every cell that has rows."""
         return {
             cell: {entry.rival.name: entry for entry in self.study.entries(cell, task)}
@@ -80,9 +80,9 @@ class Findings:
         }
 
     @cached_property
-    def tuned(self) -> dict[Cell, dict[str, int | None]]:
+    def tuned(self) -> dict[CellName, dict[str, int | None]]:
         """The place of the best rate of every rival that is done with tuning; None of one that finds its rate."""
-        plan, found = self.study.plan, dict[Cell, dict[str, int | None]]()
+        plan, found = self.study.plan, dict[CellName, dict[str, int | None]]()
         for cell, entries in self.entries.items():
             rows = self.there[cell]
             places = found[cell] = {}
@@ -93,19 +93,19 @@ class Findings:
                     places[name] = min(sorted(scores), key=lambda place: scores[place])
         return found
 
-    def rate(self, cell: Cell, rival: str, how: str) -> float:
+    def rate(self, cell: CellName, rival: str, how: str) -> float:
         """The base rate of a rival that is `"tuned"`, `"default"`, `"low"` or `"high"`."""
         entry, tuned = self.entries[cell][rival], self.tuned[cell][rival]
         if tuned is None:
             return FOUND
         return entry.grid.rate(0 if how == "default" else tuned + _AWAY[how])
 
-    def rows(self, cell: Cell, rival: str, how: str) -> list[ContestRow]:
+    def rows(self, cell: CellName, rival: str, how: str) -> list[ContestRow]:
         """The rows of the seeds that are compared; empty if one is missing."""
         if rival not in self.tuned.get(cell, {}):
             return []
         rate = self.rate(cell, rival, how)
-        keys = [Key(rival, rate, seed) for seed in self.study.plan.test]
+        keys = [RunKey(rival, rate, seed) for seed in self.study.plan.test]
         rows = [self.there[cell][key] for key in keys if key in self.there[cell]]
         return rows if len(rows) == len(keys) else []
 
@@ -130,7 +130,7 @@ class Findings:
         return {}
 
     @cached_property
-    def best(self) -> dict[Cell, str]:
+    def best(self) -> dict[CellName, str]:
         """The best baseline of each cell, by its seeds of tuning."""
         found = {}
         for cell, entries in self.entries.items():
@@ -140,7 +140,7 @@ class Findings:
                 if entry.rival.kind != "candidate" and self.tuned[cell].get(name) is not None
             ]
             every = [
-                [self.there[cell][Key(name, self.rate(cell, name, "tuned"), seed)].final for seed in self.study.plan.tuning]
+                [self.there[cell][RunKey(name, self.rate(cell, name, "tuned"), seed)].final for seed in self.study.plan.tuning]
                 for name in names
             ]
             if every:
@@ -167,7 +167,7 @@ class Findings:
             if (verdicts := self.verdicts(candidate, opponent, regime))
         ]
 
-    def _cells(self, task: ContestTask, *rivals: str) -> list[Cell]:
+    def _cells(self, task: ContestTask, *rivals: str) -> list[CellName]:
         """The cells of a task in which all of these take part."""
         cells = [cell for cell in self.entries if cell.task == task.name]
         named = [rival for rival in rivals if rival != BEST]
