@@ -159,7 +159,7 @@ def carry_out(
 
 def _portions(waiting: Sequence[Block], workers: int) -> Iterator[Sequence[Block]]:
     """Blocks in portions that are begun together, so that a study can stop between two."""
-    size = 16 * workers
+    size = 64 * workers
     for start in range(0, len(waiting), size):
         yield waiting[start : start + size]
 
