@@ -463,6 +463,7 @@ def test_a_network_keeps_the_epoch_that_it_was_told():
     assert problem.init(0).optimizer.steps_per_epoch == 7
 
 
-def test_a_fleet_of_networks_refuses_it():
+def test_a_fleet_takes_its_runs_one_by_one_and_settings_of_a_fleet_are_refused():
+    assert type(normed(Backtracking).fleet()).__name__ == "OneByOne"
     with pytest.raises(ValueError, match="the optimizer of a fleet must be one of .*, got Backtracking"):
-        normed(Backtracking).fleet().init([0])
+        normed(Backtracking).fleet(gradients=True)
