@@ -25,7 +25,7 @@ DRAWN = (
     "cosine",
     "wsd",
     "constant",
-    "schedule-free",
+    "schedule-free-warmup",
     "line-search",
     "hypergradient-group-multiplicative",
     "hypergradient-parameter-multiplicative",
@@ -116,13 +116,13 @@ def lost(found: Outcome, candidate: str, opponent: str, tasks: Iterable[str]) ->
 
 
 def _within(found: Outcome, regime: str) -> dict[str, dict[CellName, float]]:
-    """Every rival's geometric mean over the best one's, in each of its cells."""
+    """Every rival's geometric mean over the best one's, in each of its cells in which everybody is done."""
     about = REGIMES[regime]
     losses = {rival.name: found.losses(rival.name, about.ours, about.at) for rival in found.study.rivals}
     within: dict[str, dict[CellName, float]] = {name: {} for name in losses}
     for cell in found.entries:
-        names = [name for name in losses if cell in losses[name]]
-        if not names:
+        names = list(found.entries[cell])
+        if not all(cell in losses[name] for name in names):
             continue
         means = [mean(losses[name][cell]) for name in names]
         for name, ratio in zip(names, ratios([means])[0].tolist(), strict=True):
