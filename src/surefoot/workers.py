@@ -92,10 +92,11 @@ def _in_one_pool(
                 yield futures[future], future.result()
         is_over = True
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        if not is_over:  # Nobody waits for the workers any more, and an orderly exit of this process would.
+        if not is_over:  # Nobody waits for what the workers do any more, and an orderly end of the pool would.
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
+        # Not without waiting: Python's own exit would write to the pool's pipe while the pool's thread closes it.
+        pool.shutdown(wait=True, cancel_futures=True)
     if is_interrupted:
         raise KeyboardInterrupt
 
