@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from surefoot.accelerate import Prepared
     from surefoot.policy import Policy
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
@@ -118,6 +119,7 @@ class PolicyLR(LRScheduler):
         self._total: Any = 0.0
         self._observed = 0
         self._may_warn = True
+        self._prepared: Prepared | None = None
         super().__init__(optimizer, last_epoch)
         self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
@@ -153,6 +155,12 @@ class PolicyLR(LRScheduler):
             TypeError: The loss is not a number.
             ValueError: The loss is a tensor with several elements, or there is none although the policy is nothing without.
         """
+        if self._prepared is not None:
+            if metrics is not None:
+                self.observe(metrics)
+            if not self._prepared.due():
+                return
+            metrics = self._prepared.mean(self._total / self._observed) if self._observed else None
         if self._watch is not None:
             signals = {"progress": self._watch.progress()} | signals
         if self._measured is not None:
@@ -201,6 +209,18 @@ class PolicyLR(LRScheduler):
             self._runner = runner(self.policy, state)
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Read by `accelerator.prepare`, which wraps what is not; the wrapper would step once per process, and hide `observe`."""
+        return True
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, _: bool) -> None:
+        """Set by it, when it has taken the scheduler in."""
+        from surefoot.accelerate import Prepared
+
+        self._prepared = self._prepared or Prepared(self.optimizer)
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
         if metrics is None:
