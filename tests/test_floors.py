@@ -10,15 +10,15 @@ import surefoot
 
 FLOORS = {
     0: (
-        "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
+        "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
         "hold_all spelling checkpoint budget"
     ),
     1: (
-        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop measured runs stats "
+        "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop measured runs stats "
         "nmf batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot rollback ranks alignment averaged moments hypergradient_descent "
+        "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments hypergradient_descent "
         "momo backtracking models networks stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
