@@ -15,7 +15,7 @@ from surefoot.ranks import mean_over_ranks
 try:
     from accelerate.state import PartialState
 except ImportError as error:
-    raise ImportError("surefoot.accelerate needs accelerate: pip install 'surefoot[accelerate]'") from error
+    raise ImportError("surefoot.accelerate needs accelerate: pip install 'surefoot[hf]'") from error
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
