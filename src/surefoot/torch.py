@@ -176,7 +176,7 @@ class PolicyLR(LRScheduler):
                 self._look(metrics)
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
-            if scale != written and self._on_device is not True:
+            if self._on_device is not True and scale != written:
                 self._tell(metrics, written, scale)
         if self._rollback is not None:
             self._rollback.step(self.state.alarms)
