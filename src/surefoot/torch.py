@@ -163,17 +163,13 @@ class PolicyLR(LRScheduler):
             TypeError: The loss is not a number.
             ValueError: The loss is a tensor with several elements, or there is none although the policy is nothing without.
         """
-        if self._prepared is not None:
-            if metrics is not None:
-                self.observe(metrics)
-            if not self._prepared.due():
-                return
-            metrics = self._prepared.mean(self._total / self._observed) if self._observed else None
+        if self._prepared is not None and not self._is_due(metrics):
+            return
         if self._watch is not None:
             signals = {"progress": self._watch.progress()} | signals
         if self._measured is not None:
             signals = self._taken() | signals
-        if type(metrics) is not float:
+        if type(metrics) is not float or self._prepared is not None:
             metrics = self._loss(metrics, signals)
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
@@ -250,7 +246,7 @@ class PolicyLR(LRScheduler):
 
     @property
     def _is_accelerate_prepared(self) -> bool:
-        """Read by `accelerator.prepare`, which wraps what is not; the wrapper would step once per process, and hide `observe`."""
+        """Read by `accelerator.prepare`, which wraps what is not; the wrapper steps once per process, and hides `observe`."""
         return True
 
     @_is_accelerate_prepared.setter
@@ -259,6 +255,17 @@ class PolicyLR(LRScheduler):
         from surefoot.accelerate import Prepared
 
         self._prepared = self._prepared or Prepared(self.optimizer)
+
+    def _is_due(self, metrics: Any) -> bool:
+        """Take note of a loss after `accelerator.prepare`, and tell whether it completes an optimizer step."""
+        assert self._prepared is not None
+        if metrics is not None:
+            self.observe(metrics)
+        if not self._prepared.due():
+            return False
+        if self._observed:
+            self._total, self._observed = self._prepared.mean(self._total / self._observed), 1
+        return True
 
     def _tell(self, loss: float, before: float, scale: float) -> None:
         """Keep a change of the scale, and tell of it if it was a decision."""
@@ -285,7 +292,7 @@ class PolicyLR(LRScheduler):
         self._next_look = 0
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
-        if metrics is None:
+        if metrics is None or self._prepared is not None:  # It has been observed then.
             if not self._observed:
                 self._warn_if_idle(signals)
                 return nan  # A schedule of time does not look at it, and one driven by the loss forgets it.
