@@ -49,7 +49,7 @@ class PolicyCallback(TrainerCallback):
 
     Attributes:
         policy: The policy, or None for that of the `PolicyLR` that the Trainer was given.
-        metric: The name of the metric, with "eval_" in front; None for the training loss.
+        metric: The name of the metric, beginning with `eval_`; None for the training loss.
 
     Args:
         policy: Any policy; None if the Trainer has a scheduler of surefoot's already, as one of its `optimizers`, and only the
