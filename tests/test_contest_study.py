@@ -241,6 +241,13 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
     assert "greedy vs" in command(*words).stdout
 
 
+def test_a_study_stops_with_the_block_that_is_finished_when_its_time_is_up(tmp_path):
+    study, told = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine", "greedy"]), []
+    assert carry_out(tmp_path, study, workers=1, seconds=0.5, tell=lambda *each: told.append(each)) is True
+    assert len(told) == 1
+    assert told[0][1] > 0
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_the_page_is_drawn_in_a_browser_and_its_table_sorts_and_filters(quick, browser, tmp_path):
     folder, said = quick

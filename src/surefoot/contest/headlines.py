@@ -83,9 +83,13 @@ class Headline:
         return f"{self.hits}/{self.tasks} = {self.share:.1%} (95% lower bound {self.lower})"
 
     @property
+    def said(self) -> str:
+        """On which share of tasks, and whether that proves the claim."""
+        return f"more than {CLAIM:.0%} of tasks: {self.figure}" if self.is_proved else f"{self.figure} of tasks"
+
+    @property
     def sentence(self) -> str:
         """The headline as it is printed."""
-        share = f"more than {CLAIM:.0%} of tasks: {self.figure}" if self.is_proved else f"{self.figure} of tasks"
         counted = f"{self.better} better, {self.equal} equal, {self.inconclusive} inconclusive, {self.worse} worse"
         beside = [f"{self.check}/{self.tasks} by Student's t", f"{self.strict}/{self.tasks} in every cell"]
         if self.behind:
@@ -95,7 +99,7 @@ class Headline:
         if self.seeds < CLAIM_SEEDS:
             beside.append(f"a quick look, which makes no claim: {CLAIM_SEEDS} seeds would")
         return (
-            f"{self.regime}: {self.candidate} vs {self.opponent}, {self.seeds} seeds: equal or better on {share}; "
+            f"{self.regime}: {self.candidate} vs {self.opponent}, {self.seeds} seeds: equal or better on {self.said}; "
             f"{counted}; {'; '.join(beside)}."
         )
 
@@ -103,7 +107,7 @@ class Headline:
 def in_brief(headlines: Sequence[Headline]) -> str:
     """One short sentence for headlines of one candidate in one regime, one or more: the counts and the bounds, by opponent."""
     first = headlines[0]
-    said = [f"{each.figure} of tasks vs {each.opponent}" for each in headlines]
+    said = [f"{each.said} vs {each.opponent}" for each in headlines]
     return f"{first.regime}: {first.candidate} is equal or better on {', and on '.join(said)}."
 
 

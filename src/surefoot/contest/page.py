@@ -113,7 +113,7 @@ def _candidates(found: Outcome) -> list[str]:
 
 def _first(found: Outcome) -> str:
     """One short sentence for each regime, about the first candidate; the others, and all in full, are folded beneath."""
-    parts = []
+    parts: list[str] = []
     for candidate in _candidates(found):
         says = next(rival.says for rival in found.study.rivals if rival.name == candidate)
         about, brief = f"{candidate}: {says}", _list(in_brief_of(found, candidate), "brief")
@@ -125,9 +125,9 @@ def _first(found: Outcome) -> str:
     return section("What came of it", "\n".join(parts))
 
 
-def in_brief_of(found: Outcome, candidate: str) -> list[str]:
+def in_brief_of(found: Outcome, candidate: str, regimes: Iterable[str] = REGIMES) -> list[str]:
     """One short sentence for each regime, about a candidate."""
-    every = [found.headlines(candidate, OPPONENTS, [regime]) for regime in REGIMES]
+    every = [found.headlines(candidate, OPPONENTS, [regime]) for regime in regimes]
     return [in_brief(some) for some in every if some]
 
 
@@ -147,7 +147,8 @@ def _losses(found: Outcome, candidate: str, number: int) -> tuple[Spec | None, s
         f"<li>{escape(name)}: {worse[name].whole.ratio - 1:.1%} behind {escape(_opponents(found, name))}</li>" for name in names
     )
     figure = f'<figure id="figure-{number}" aria-label="{escape(heading)}"></figure>'
-    body = f"<ul>{lines}</ul>\n<details open><summary>Their losses on the way</summary>\n{figure}\n</details>"
+    details = "<details open>" if candidate == _candidates(found)[0] else "<details>"  # All of them are many on a phone.
+    body = f"<ul>{lines}</ul>\n{details}<summary>Their losses on the way</summary>\n{figure}\n</details>"
     return charts.lost(found, candidate, BEST, names), section(heading, body)
 
 

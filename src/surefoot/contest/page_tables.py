@@ -44,7 +44,6 @@ def scores(found: Outcome) -> str:
     """Scores of every rival, and how it does against tuned cosine."""
     heads = [
         "rival",
-        "what it is",
         "cells",
         "score, A",
         "score, B",
@@ -53,6 +52,7 @@ def scores(found: Outcome) -> str:
         "against cosine, A: IQM of ratios",
         "probability of improvement",
         "area, over cosine's",
+        "what it is",
     ]
     every = {measure: charts.scores(found, measure) for measure in charts.MEASURES}
     cosine, around = found.losses("cosine", "tuned"), progress.areas(found, "cosine")
@@ -69,16 +69,16 @@ def scores(found: Outcome) -> str:
         rows.append(
             [
                 rival.name,
-                rival.says,
                 str(every["A"][rival.name][0]),
                 *shown,
                 _reached(progress.steps_to_target(found, rival.name)),
                 f"{np.exp(middle.value):.3f} ({iqm})",
                 f"{chance.value:.0%} ({chance.low:.0%} to {chance.high:.0%})",
                 _over(progress.areas(found, rival.name), around),
+                rival.says,
             ]
         )
-    return table("Scores", heads, sorted(rows, key=lambda row: row[3], reverse=True), classes="wide sortable")
+    return table("Scores", heads, sorted(rows, key=lambda row: row[2], reverse=True), classes="wide sortable")
 
 
 def pairs(found: Outcome) -> str:
@@ -157,8 +157,15 @@ def table(heading: str, heads: Sequence[str], rows: Sequence[Sequence[str]], cla
     """A section of a folded table; nothing where there are no rows."""
     if not rows:
         return ""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    lines = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    # Columns of words stand to the left, of numbers to the right.
+    cells = [
+        '<td class="words">' if all(cell[:1].isalpha() for cell in column) else "<td>" for column in zip(*rows, strict=True)
+    ]
+    head = "".join(f'<th scope="col"{opened[3:-1]}>{escape(text)}</th>' for opened, text in zip(cells, heads, strict=True))
+    lines = "\n".join(
+        "<tr>" + "".join(f"{opened}{escape(cell)}</td>" for opened, cell in zip(cells, row, strict=True)) + "</tr>"
+        for row in rows
+    )
     made = f'<table class="{classes}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>'
     count = f"{len(rows):,} row{'s' * (len(rows) != 1)}"
     return section(heading, f"{before}<details><summary>{count}</summary>\n{made}\n</details>")
