@@ -15,7 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from surefoot import budget, checkpoint, checks, spelling
 from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
+from surefoot.changes import Change
 from surefoot.device import DeviceRunner
+from surefoot.first_steps import FirstSteps
+from surefoot.history import MOST, History
 from surefoot.ranks import mean_over_ranks
 from surefoot.rollback import Rollback
 from surefoot.runner import runner
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from surefoot.policy import Policy
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
+
+_log = logging.getLogger("surefoot")
 
 __all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
 
@@ -118,6 +123,9 @@ class PolicyLR(LRScheduler):
         self._total: Any = 0.0
         self._observed = 0
         self._may_warn = True
+        self._listeners: list[Callable[[Change], None]] = []
+        self._first_steps: FirstSteps | None = FirstSteps(optimizer)
+        self._begin(0)
         super().__init__(optimizer, last_epoch)
         self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
@@ -162,10 +170,39 @@ class PolicyLR(LRScheduler):
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
         written, groups = self._written
+        if self._on_device is not True:
+            self.history.keep(metrics)
+            if self.last_epoch >= self._next_look:
+                self._look(metrics)
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
+            if self._on_device is not True and scale != written:
+                self._tell(metrics, written, scale)
         if self._rollback is not None:
             self._rollback.step(self.state.alarms)
+
+    def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Have a function called whenever the rate is changed by a decision, with the `surefoot.changes.Change`.
+
+        Each of them is logged as well, at INFO to the logger `surefoot`, where the record's attribute `surefoot` is the change.
+        A smooth schedule of time decides nothing on its way. Where losses stay on a device, nobody is told.
+
+        >>> import torch
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+        >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=0)
+        >>> off = scheduler.on_change(lambda change: print(change.step, change.reason, change.rates))
+        >>> optimizer.step()
+        >>> scheduler.step(3.0)
+        1 raised: 1 better in a row (0.2,)
+
+        Args:
+            listener: It is called after the rates were set.
+
+        Returns:
+            A function that takes the listener off again.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group: its base rate times the policy's scale."""
@@ -199,8 +236,33 @@ class PolicyLR(LRScheduler):
             self._settle(state)
         else:
             self._runner = runner(self.policy, state)
+        self._begin(max(self.last_epoch, 0))
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
+
+    def _tell(self, loss: float, before: float, scale: float) -> None:
+        """Keep a change of the scale, and tell of it if it was a decision."""
+        self.history.turn(scale)
+        if not (reason := self._runner.why()):
+            return
+        change = Change(self.last_epoch, before, scale, reason, loss, tuple(map(float, self._last_lr)))
+        self.history.changes.append(change)
+        _log.info("step %d: %s, scale %.4g, rate %.4g", change.step, reason, scale, change.rates[0], extra={"surefoot": change})
+        for listener in tuple(self._listeners):
+            listener(change)
+
+    def _look(self, loss: float) -> None:
+        """Look at the first steps one by one, and after every so many others see to the history."""
+        if self._first_steps is not None and self._first_steps.look(loss, stacklevel=3):
+            return
+        self._first_steps = None
+        self._next_look = self.last_epoch + MOST
+        self.history.thin()
+
+    def _begin(self, steps: int) -> None:
+        """Keep a new history, after so many steps."""
+        self.history = History(steps, self.state.scale)
+        self._next_look = 0
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
         if metrics is None:
@@ -300,7 +362,7 @@ class GreedyLR(PolicyLR):
         on_device: See `PolicyLR`.
         compat: `"transformers"` to follow the path of transformers' class; makes a `surefoot.transformers.GreedyLR`.
         **settings: Those of `surefoot.Greedy`, or what transformers' GreedyLR calls them: `min_lr`, `max_lr`, `cooldown`,
-            `warmup`, `smooth`, `window_size`, `reset_start`; `eps` has no effect, `verbose` logs new rates at INFO.
+            `warmup`, `smooth`, `window_size`, `reset_start`; `eps` and `verbose` have no effect, as every change is logged.
 
     Raises:
         TypeError: The optimizer is not one, there is no such setting, or one is not a number where one is needed.
@@ -340,7 +402,6 @@ class GreedyLR(PolicyLR):
         **settings: Unpack[GreedySettings],
     ) -> None:
         del compat  # `__new__` has seen to it.
-        self._verbose = bool(settings.get("verbose"))
         super().__init__(optimizer, self._rule(settings, base_rates(optimizer)), last_epoch, on_device=on_device)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -352,11 +413,6 @@ class GreedyLR(PolicyLR):
         if checkpoint.is_theirs(state_dict):
             state_dict = checkpoint.translated(state_dict, self.policy, base_rates(self.optimizer))
         super().load_state_dict(state_dict)
-
-    def _write(self, scale: Any) -> None:
-        super()._write(scale)
-        if self._verbose:
-            logging.getLogger("surefoot").info("step %d: the rates are %s", self.last_epoch, self._last_lr)
 
 
 def _rollback(model: torch.nn.Module | Rollback, optimizer: Optimizer, policy: Policy[Any]) -> Rollback:
