@@ -74,6 +74,20 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Matrices are small here, and PyTorch's threads would only wait for one another."""
+    if BACKEND == "jax":
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def classifier(optimizer=None, **settings):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(10)])
@@ -106,7 +120,7 @@ def test_a_batch_is_trained_at_the_base_rate_times_the_scale():
 
 def test_a_model_learns_and_its_logs_have_rate_and_scale(tmp_path):
     logger = keras.callbacks.CSVLogger(tmp_path / "logs.csv")
-    model = classifier(keras.optimizers.Adam(0.005))
+    model = classifier(keras.optimizers.Adam(0.005), jit_compile=BACKEND == "jax")
     history = fit(model, GreedyLR(patience=3, window=4), logger, data=(X, Y), epochs=5)
     assert history["accuracy"][-1] > 0.8
     assert len(set(history["scale"])) > 3
