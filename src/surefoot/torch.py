@@ -169,7 +169,7 @@ class PolicyLR(LRScheduler):
             signals = {"progress": self._watch.progress()} | signals
         if self._measured is not None:
             signals = self._taken() | signals
-        if type(metrics) is not float or self._prepared is not None:
+        if type(metrics) is not float or self._observed:
             metrics = self._loss(metrics, signals)
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
