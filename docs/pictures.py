@@ -35,8 +35,9 @@ from surefoot.combine import WrapState
 from surefoot.features import Features
 from surefoot.hold_all import HoldAll
 from surefoot.perceptron import Perceptron
-from surefoot.pictures import policy_picture, theme, vega
+from surefoot.pictures import policy_picture
 from surefoot.policy_file import Card, shipped, write
+from surefoot.vega import converter, theme
 
 if TYPE_CHECKING:
     from surefoot.greedy import GreedyState
@@ -196,7 +197,7 @@ def fed_picture(name: str, values: list[float]) -> str:
         "padding": 8,
         "config": {**theme(), "background": "white"},
     }
-    svg: str = vega().vegalite_to_svg(specification)
+    svg: str = converter().vegalite_to_svg(specification)
     return svg
 
 
