@@ -1,6 +1,7 @@
 """The house has floors, and imports only go down."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import surefoot
 
 FLOORS = {
     0: (
-        "policy arithmetic checks improvement evidence greedy greedy_runner plateau hypergradient timed waves combine runner "
-        "hold_all spelling checkpoint budget"
+        "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed "
+        "waves combine runner hold_all spelling checkpoint budget"
     ),
     1: (
-        "spec problems fleet memory numbers features control perceptron policy_file learned episodes loop measured runs stats "
-        "nmf batches recipes r_objects"
+        "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop "
+        "measured runs stats nmf batches recipes r_objects"
     ),
     2: (
-        "data texts ratings torch transformers device snapshot rollback ranks alignment averaged moments hypergradient_descent "
-        "momo backtracking models networks stacked zoo tasks gym sb3 sklearn"
+        "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
+        "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn"
     ),
     3: "learn",
     4: (
@@ -73,10 +74,34 @@ def test_the_first_floor_adds_numpy_the_array_api_and_safetensors(room):
     assert outside <= sys.stdlib_module_names | {"numpy", "array_api_compat", "safetensors"}
 
 
-def test_importing_surefoot_imports_no_framework():
-    import subprocess
+HEAVY = (
+    "numpy torch jax optax keras flax equinox sklearn transformers accelerate lightning skorch ignite typer rich vl_convert "
+    "gymnasium stable_baselines3 ray polars scipy tensorboard"
+)
 
-    heavy = "torch jax sklearn typer vl_convert gymnasium stable_baselines3"
-    code = f"import sys, surefoot; print([name for name in {heavy.split()} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+
+def in_a_new_process(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_surefoot_imports_no_framework():
+    assert in_a_new_process(f"import sys, surefoot; print([name for name in {HEAVY.split()} if name in sys.modules])") == "[]"
+
+
+def test_importing_surefoot_takes_less_than_a_tenth_of_a_second():
+    code = "from time import process_time as now; began = now(); import surefoot; print(now() - began)"
+    assert min(float(in_a_new_process(code)) for _ in range(3)) < 0.1
+
+
+def test_every_public_name_is_there_and_no_other():
+    assert {name for name in surefoot.__all__ if not hasattr(surefoot, name)} == set()
+    assert set(surefoot.__all__) <= set(dir(surefoot))
+    with pytest.raises(AttributeError, match="module 'surefoot' has no attribute 'Gredy'"):
+        surefoot.Gredy  # noqa: B018 - to be asked for is all that it is for
+
+
+def test_the_names_that_a_type_checker_sees_are_those_that_are_found_when_asked_for():
+    tree = ast.parse((HOUSE / "__init__.py").read_text())
+    seen = {alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {name: f"surefoot.{room}" for name, room in surefoot._ROOM.items()}.items() <= seen.items()
+    assert set(surefoot._ROOM) | {"__version__"} == set(surefoot.__all__)

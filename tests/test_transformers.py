@@ -428,11 +428,11 @@ def test_the_epoch_can_be_named():
 
 
 @pytest.mark.parametrize("compat", [None, "transformers"])
-def test_new_rates_are_logged_if_it_is_verbose(compat, caplog):
+def test_new_rates_are_logged(compat, caplog):
     with caplog.at_level(logging.INFO, "surefoot"):
-        made = surefoot.torch.GreedyLR(optimizer(), compat=compat, smooth=False, verbose=True, **QUICK)
+        made = surefoot.torch.GreedyLR(optimizer(), compat=compat, smooth=False, **QUICK)
         stepped(made, [3.0])
-    assert caplog.messages[-1] == "step 1: the rates are [0.2]"
+    assert caplog.messages == ["step 1: raised: 1 better in a row, scale 2, rate 0.2"]
 
 
 def test_transformers_is_not_imported():

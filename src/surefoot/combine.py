@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import checks
 from surefoot.arithmetic import arithmetic, choose, widen
+from surefoot.changes import moved, reason
 
 if TYPE_CHECKING:
     from surefoot.policy import Policy
@@ -74,6 +75,10 @@ class Clip:
         """The wrapped policy's next state, within the limits."""
         return self._clip(self.policy.update(state, loss, **signals))
 
+    def why(self, before: Any, after: Any) -> str:
+        """The wrapped policy's reason."""
+        return reason(self.policy, before, after)
+
     def _clip(self, state: Any) -> Any:
         scale, xp = state.scale, arithmetic(state.scale)
         scale = xp.where(scale < self.min_scale, self.min_scale, scale)
@@ -115,6 +120,12 @@ class Warmup:
         inner = choose(state.step >= self.steps, lambda: self.policy.update(state.inner, loss, **signals), state.inner)
         step = state.step + 1
         return WrapState(self._ramp(step) * inner.scale, step, inner)
+
+    def why(self, before: WrapState, after: WrapState) -> str:
+        """That the ramp is over, in words, and then the policy's reasons; empty on the ramp."""
+        if before.step >= self.steps:
+            return reason(self.policy, before.inner, after.inner)
+        return "raised: the warmup is over" if after.step == self.steps else ""
 
     def _ramp(self, step: Any) -> Any:
         done = arithmetic(step).where(step < self.steps, step, self.steps) / float(self.steps)
@@ -159,6 +170,11 @@ class Every:
         due = step % self.steps == 0
         inner = choose(due, lambda: self.policy.update(state.inner, mean, **signals), state.inner)
         return EveryState(inner.scale, step, inner, xp.where(due, 0.0, total), xp.where(due, 0, count))
+
+    def why(self, before: EveryState, after: EveryState) -> str:
+        """The policy's reason, which is about means."""
+        said = reason(self.policy, before.inner, after.inner)
+        return f"{said} (means of {self.steps} losses)" if said else ""
 
 
 @dataclass(frozen=True)
@@ -210,3 +226,10 @@ class Then:
         step = state.step + 1
         later = second.scale * first.scale if self.carry else second.scale
         return ThenState(xp.where(step < self.after, first.scale, later), step, first, second)
+
+    def why(self, before: ThenState, after: ThenState) -> str:
+        """The reason of the policy whose turn it is; at the hand-over, that."""
+        if after.step == self.after:
+            return f"{moved(before.scale, after.scale)}: the next policy takes over"
+        first = after.step < self.after
+        return reason(self.first, before.first, after.first) if first else reason(self.second, before.second, after.second)

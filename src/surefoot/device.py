@@ -40,6 +40,10 @@ class DeviceRunner:
         _copy(self.state, self._policy.update(self.state, loss, **signals))
         return self.scale
 
+    def why(self) -> str:
+        """Nothing: whoever asked would have to wait for the device."""
+        return ""
+
 
 def _on(device: torch.device, value: Any) -> Any:
     """A state's tensors as buffers of their own on a device."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from surefoot import checks, improvement
 from surefoot.arithmetic import choose, lift, meet
+from surefoot.changes import moved
 from surefoot.evidence import judge
 
 LEAST_WINDOW = 8
@@ -134,6 +135,22 @@ class Greedy:
         known = xp.isfinite(loss)
         value = xp.where(known, loss if self.mode == "min" else -loss, 0.0)  # Sums of what is forgotten anyway would warn.
         return choose(known, lambda: self._heed(xp, state, value), state)
+
+    def why(self, before: GreedyState, after: GreedyState) -> str:
+        """Why an update moved the scale, in words."""
+        return self.explain(before.raising, before.cutting, before.climbing, before.scale, after.scale)
+
+    def explain(self, raising: int, cutting: int, climbing: bool, before: float, after: float) -> str:
+        """The same from what it goes by: the stages before the update, and the scales before and after it."""
+        done, up = moved(before, after), after > before
+        stage, left = (self.raise_stage, raising) if up else (self.cut_stage, cutting)
+        if climbing:
+            return f"{done}: on the way back to the base rate after a reset"
+        if self.stage == "continue" and left:
+            return f"{done}: step {stage - left + 1} of {stage} of the stage after that"
+        if self.evidence is not None:
+            return f"{done}: the loss {'falls' if up else 'falls no more'}"
+        return f"{done}: {self.patience + 1} {'better' if up else 'not better'} in a row"
 
     def _heed(self, xp: Any, state: GreedyState, value: Any) -> GreedyState:
         window, count = self._slide(xp, state, value)

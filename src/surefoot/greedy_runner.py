@@ -37,6 +37,7 @@ class GreedyRunner:
         self._in_stage = bool(state.raising or state.cutting or state.climbing)
         self._scatter = state.scatter
         self._trend: Trend | None = None
+        self._moved: tuple[int, int, bool, float] | None = None
         self._open_window(state.window)
 
     @property
@@ -52,6 +53,7 @@ class GreedyRunner:
 
     def advance(self, loss: Any, **_signals: Any) -> Any:
         """Take in one loss, a float, and return the next scale."""
+        self._moved = None
         if loss - loss != 0.0:  # It is not finite; asking `isfinite` would take longer.
             return self.scale
         value = self._sign * loss
@@ -82,6 +84,10 @@ class GreedyRunner:
                 self._bad = 0
                 self._act(False, True)
         return self.scale
+
+    def why(self) -> str:
+        """Why the last loss moved the scale, in words; empty if it did not."""
+        return self._policy.explain(*self._moved, self.scale) if self._moved and self._moved[-1] != self.scale else ""
 
     def _count_in_stage(self, is_better: bool) -> None:
         if self._climbing or self._policy.stage == "continue":
@@ -120,6 +126,7 @@ class GreedyRunner:
         """Move the scale, as was just decided or as a stage goes on to, and count the stages down."""
         policy, raising, cutting, scale = self._policy, self._raising, self._cutting, self.scale
         goes_on = policy.stage == "continue"
+        self._moved = raising, cutting, self._climbing, scale
         if self._climbing:
             self.scale = min(scale / policy.factor, 1.0)
             self._climbing = self.scale < 1.0

@@ -7,6 +7,7 @@ from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from surefoot import checks, improvement
+from surefoot.changes import moved
 
 
 class HoldAllState(NamedTuple):
@@ -133,6 +134,15 @@ class HoldAll:
         if state.good > self.patience:
             return self._raise(state)
         return self._cut(state) if state.bad > self.patience else state
+
+    def why(self, before: HoldAllState, after: HoldAllState) -> str:
+        """Why an update moved the rates, in words."""
+        if self.reset_after is not None and after.best == self.init().best:
+            return (
+                f"{moved(before.scale, after.scale)}: back to the base rates after {self.reset_after} cuts at the lower limits"
+            )
+        up = after.scale > before.scale
+        return f"{moved(before.scale, after.scale)}: {self.patience + 1} {'better' if up else 'not better'} in a row"
 
     def _take_in(self, state: HoldAllState, loss: float) -> HoldAllState:
         window, total = (*state.window, loss), state.total + loss

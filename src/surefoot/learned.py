@@ -9,6 +9,7 @@ import numpy as np
 
 from surefoot import checks
 from surefoot.arithmetic import choose
+from surefoot.changes import moved
 
 if TYPE_CHECKING:
     from surefoot.control import Control, ControlState
@@ -90,6 +91,14 @@ class Learned:
         if isinstance(due, np.ndarray) and not due.any():
             return state  # A fleet mostly decides in step, so that most of its steps end here.
         return choose(due, lambda: control.act(state, network(control.view(state))), state)
+
+    def why(self, before: ControlState, after: ControlState) -> str:
+        """That the loss exploded, or which decision it was, in words; empty where the schedule goes on."""
+        if after.alarms > before.alarms:
+            return f"{moved(before.scale, after.scale)}: the loss exploded"
+        if after.decision == before.decision:
+            return ""
+        return f"{moved(before.scale, after.scale)} to {after.scale / before.scale:.0%}: decision {after.decision:g}"
 
     def _parts(self) -> tuple[Control, Perceptron]:
         key = (self.name, self.steps, self.timed)

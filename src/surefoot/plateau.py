@@ -70,6 +70,10 @@ class Plateau:
         value = loss if self.mode == "min" else -loss
         return choose(xp.isfinite(loss), lambda: self._heed(xp, state, value), state)
 
+    def why(self, _before: PlateauState, _after: PlateauState) -> str:
+        """Why an update lowered the scale, in words."""
+        return f"lowered: {self.patience + 1} not better in a row"
+
     def _heed(self, xp: Any, state: PlateauState, value: Any) -> PlateauState:
         better = value < improvement.bar(xp, state.best, self.threshold, self.threshold_mode)
         resting = state.rest > 0

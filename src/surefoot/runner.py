@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from surefoot.changes import reason
 from surefoot.greedy import Greedy
 from surefoot.greedy_runner import GreedyRunner
 
@@ -23,18 +24,27 @@ class Runner(Protocol):
         """Take in one loss and return the next scale."""
         ...
 
+    def why(self) -> str:
+        """Why the last loss changed the scale, in a few words; empty if it did not, or if nothing was decided."""
+        ...
+
 
 class Fold:
     """The plain runner: it folds `policy.update` over the losses."""
 
     def __init__(self, policy: Policy[Any], state: Any) -> None:
         self.policy = policy
-        self.state = state
+        self.state = self._before = state
 
     def advance(self, loss: Any, **signals: Any) -> Any:
         """Take in one loss and return the next scale."""
+        self._before = self.state
         self.state = self.policy.update(self.state, loss, **signals)
         return self.state.scale
+
+    def why(self) -> str:
+        """Why the last loss changed the scale, in a few words; empty if it did not, or if nothing was decided."""
+        return reason(self.policy, self._before, self.state)
 
 
 def runner(policy: Policy[Any], state: Any = None) -> Runner:
@@ -44,6 +54,8 @@ def runner(policy: Policy[Any], state: Any = None) -> Runner:
     >>> greedy = runner(Greedy(factor=0.5, patience=0))
     >>> [greedy.advance(loss) for loss in [3.0, 2.0, 4.0]]
     [2.0, 4.0, 2.0]
+    >>> greedy.why()
+    'lowered: 1 not better in a row'
 
     Args:
         policy: The policy.

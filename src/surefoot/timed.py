@@ -138,6 +138,10 @@ class Step(Timed):
             scale = xp.where(step >= milestone, scale * self.factor, scale)
         return scale
 
+    def why(self, _before: TimedState, after: TimedState) -> str:
+        """Which milestone was reached, in words."""
+        return f"lowered: milestone {self.milestones.index(after.step) + 1}, after {after.step} steps"
+
 
 @dataclass(frozen=True)
 class Exponential(Timed):
@@ -282,3 +286,9 @@ class WarmupStableDecay(Budgeted):
         rising = self.start * (1.0 - up) + up
         falling = self.end + (1.0 - self.end) * left
         return xp.where(done < self.warmup, rising, xp.where(left < 1.0, falling, 1.0))
+
+    def why(self, before: TimedState, after: TimedState) -> str:
+        """Which part begins, in words; empty on the way."""
+        if after.scale == 1.0:
+            return "raised: the warmup is over"
+        return "lowered: the decay begins" if before.scale == 1.0 else ""

@@ -15,7 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from surefoot import budget, checkpoint, checks, spelling
 from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
+from surefoot.changes import Change
 from surefoot.device import DeviceRunner
+from surefoot.first_steps import FirstSteps
+from surefoot.history import History
 from surefoot.ranks import mean_over_ranks
 from surefoot.rollback import Rollback
 from surefoot.runner import runner
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from surefoot.policy import Policy
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
+
+_log = logging.getLogger("surefoot")
 
 __all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
 
@@ -118,6 +123,9 @@ class PolicyLR(LRScheduler):
         self._total: Any = 0.0
         self._observed = 0
         self._may_warn = True
+        self._listeners: list[Callable[[Change], None]] = []
+        self.history = History()
+        self._first_steps: FirstSteps | None = FirstSteps(optimizer)
         super().__init__(optimizer, last_epoch)
         self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
@@ -164,8 +172,33 @@ class PolicyLR(LRScheduler):
         written, groups = self._written
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
+        if self._on_device is not True:
+            self._note(metrics, written, scale)
         if self._rollback is not None:
             self._rollback.step(self.state.alarms)
+
+    def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Have a function called whenever the rate is changed by a decision, with the `surefoot.changes.Change`.
+
+        Each of them is logged as well, at INFO to the logger `surefoot`, where the record's attribute `surefoot` is the change.
+        A smooth schedule of time decides nothing on its way. Where losses stay on a device, nobody is told.
+
+        >>> import torch
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+        >>> scheduler = GreedyLR(optimizer, factor=0.5, patience=0)
+        >>> off = scheduler.on_change(lambda change: print(change.step, change.reason, change.rates))
+        >>> optimizer.step()
+        >>> scheduler.step(3.0)
+        1 raised: 1 better in a row (0.2,)
+
+        Args:
+            listener: It is called after the rates were set.
+
+        Returns:
+            A function that takes the listener off again.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group: its base rate times the policy's scale."""
@@ -188,6 +221,7 @@ class PolicyLR(LRScheduler):
             raise ValueError(f"this is no snapshot of a PolicyLR: it lacks {', '.join(sorted(missing))}")
         state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
+        self.history = History(max(self.last_epoch, 0))
         self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
         if self._measured is not None and self.last_epoch > 0:
             self._measured.forget()
@@ -201,6 +235,19 @@ class PolicyLR(LRScheduler):
             self._runner = runner(self.policy, state)
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
+
+    def _note(self, loss: float, before: Any, scale: float) -> None:
+        """Keep what a step brought, and tell of it if the rate was changed by a decision."""
+        self.history.add(loss, scale)
+        if self._first_steps is not None and not self._first_steps.look(loss, stacklevel=3):
+            self._first_steps = None
+        if scale == before or not (reason := self._runner.why()):
+            return
+        change = Change(self.last_epoch, before, scale, reason, loss, tuple(map(float, self._last_lr)))
+        self.history.changes.append(change)
+        _log.info("step %d: %s, scale %.4g, rate %.4g", change.step, reason, scale, change.rates[0], extra={"surefoot": change})
+        for listener in tuple(self._listeners):
+            listener(change)
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
         if metrics is None:
@@ -300,7 +347,7 @@ class GreedyLR(PolicyLR):
         on_device: See `PolicyLR`.
         compat: `"transformers"` to follow the path of transformers' class; makes a `surefoot.transformers.GreedyLR`.
         **settings: Those of `surefoot.Greedy`, or what transformers' GreedyLR calls them: `min_lr`, `max_lr`, `cooldown`,
-            `warmup`, `smooth`, `window_size`, `reset_start`; `eps` has no effect, `verbose` logs new rates at INFO.
+            `warmup`, `smooth`, `window_size`, `reset_start`; `eps` and `verbose` have no effect, as every change is logged.
 
     Raises:
         TypeError: The optimizer is not one, there is no such setting, or one is not a number where one is needed.
@@ -340,7 +387,6 @@ class GreedyLR(PolicyLR):
         **settings: Unpack[GreedySettings],
     ) -> None:
         del compat  # `__new__` has seen to it.
-        self._verbose = bool(settings.get("verbose"))
         super().__init__(optimizer, self._rule(settings, base_rates(optimizer)), last_epoch, on_device=on_device)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -352,11 +398,6 @@ class GreedyLR(PolicyLR):
         if checkpoint.is_theirs(state_dict):
             state_dict = checkpoint.translated(state_dict, self.policy, base_rates(self.optimizer))
         super().load_state_dict(state_dict)
-
-    def _write(self, scale: Any) -> None:
-        super()._write(scale)
-        if self._verbose:
-            logging.getLogger("surefoot").info("step %d: the rates are %s", self.last_epoch, self._last_lr)
 
 
 def _rollback(model: torch.nn.Module | Rollback, optimizer: Optimizer, policy: Policy[Any]) -> Rollback:

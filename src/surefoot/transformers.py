@@ -5,7 +5,6 @@ transformers itself is not needed, and is not imported.
 
 from __future__ import annotations
 
-import logging
 from math import fsum
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -99,7 +98,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
         min_lr: Lower limit of the rates, one number or one per group; the base rates must not be below it.
         max_lr: Upper limit of the rates, likewise.
         eps: The largest change of a rate that is not worth making, 0 or more.
-        verbose: Whether to log every change of the rates, at INFO, to the logger `surefoot`.
+        verbose: Kept, and without effect: every change of the rates is logged, at INFO, to the logger `surefoot`.
         smooth: Whether losses are averaged before they are compared.
         window_size: How many, 1 or more.
         reset_start: Cuts decided with all rates at their lower limits before everything starts over; None for never.
@@ -160,6 +159,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
         compat: Literal["transformers"] = "transformers",
     ) -> None:
         checks.one_of("compat", compat, ("transformers",))
+        self._verbose = bool(verbose)
         super().__init__(
             optimizer,
             last_epoch,
@@ -193,7 +193,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
 
     @property
     def verbose(self) -> bool:
-        """Whether every change of the rates is logged."""
+        """What it was made with; every change of the rates is logged anyway."""
         return self._verbose
 
     def step(self, metrics: Any = None, epoch: int | None = None, **signals: Any) -> None:  # type: ignore[override]
@@ -263,8 +263,6 @@ class GreedyLR(surefoot.torch.GreedyLR):
                 group["lr"] = rate
         self._written = (self.state.scale, len(groups))
         self._last_lr = self.get_lr()
-        if self._verbose:
-            logging.getLogger("surefoot").info("step %d: the rates are %s", self.last_epoch, self._last_lr)
 
 
 def get_greedy_schedule(optimizer: Optimizer, **settings: Any) -> GreedyLR:

@@ -8,7 +8,7 @@ from typing import Any
 
 from surefoot import checks
 from surefoot.arithmetic import arithmetic
-from surefoot.timed import Budgeted, Timed
+from surefoot.timed import Budgeted, Timed, TimedState
 
 
 def _cosine(done: Any, end: float) -> Any:
@@ -81,6 +81,10 @@ class CosineRestarts(Timed):
         length = self.steps * float(self.growth) ** wave
         first = (length - self.steps) / (self.growth - 1.0)
         return _cosine((step - first) / length, self.end)
+
+    def why(self, before: TimedState, after: TimedState) -> str:
+        """That a wave begins, in words; empty on the way."""
+        return "raised: another wave begins" if after.scale > before.scale else ""
 
 
 @dataclass(frozen=True)
