@@ -144,7 +144,8 @@ def test_a_history_keeps_the_extremes_and_forgets_detail(steps):
     history = History()
     values = np.random.default_rng(0).standard_normal(steps) + 5.0
     for value in values:
-        history.add(float(value), 1.0)
+        history.keep(float(value))
+        history.thin()
     points = history.points()
     assert len(history) == steps
     assert len(points.step) <= 2 * MOST
@@ -156,8 +157,24 @@ def test_a_history_keeps_the_extremes_and_forgets_detail(steps):
 def test_a_history_does_not_let_a_loss_that_is_no_number_into_its_means():
     history = History()
     for loss in [math.nan, 1.0, math.inf] * MOST:
-        history.add(loss, 1.0)
+        history.keep(loss)
+    history.thin()
     assert set(history.points().loss[~np.isnan(history.points().loss)]) == {1.0}
+
+
+def test_a_history_has_the_scale_after_every_step_whenever_it_is_thinned():
+    history, scales = History(), np.repeat([1.0, 0.5, 0.25, 0.125], [MOST - 1, 3, 2 * MOST, 1])
+    for scale, before in zip(scales, [1.0, *scales], strict=False):
+        history.keep(3.0)
+        if scale != before:
+            history.turn(scale)
+        if len(history) == MOST + 1:
+            history.thin()
+    assert history.points().scale.tolist() == scales.tolist()
+    history.thin()
+    points = history.points()
+    assert len(points.step) < len(scales)
+    assert points.scale.tolist() == scales[points.step - 1].tolist()
 
 
 def test_a_history_remembers_the_last_changes_only():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,54 +40,76 @@ class History:
 
     >>> history = History()
     >>> for loss in [3.0, 2.0, 4.0]:
-    ...     history.add(loss, 1.0)
-    >>> history.points().loss.tolist()
-    [3.0, 2.0, 4.0]
+    ...     history.keep(loss)
+    >>> history.turn(0.5)
+    >>> history.points().loss.tolist(), history.points().scale.tolist()
+    ([3.0, 2.0, 4.0], [1.0, 1.0, 0.5])
 
     Attributes:
         changes: The last changes, oldest first.
+        keep: Takes note of a step's loss, in the time that a list takes. Whoever calls it calls `thin` now and then.
 
     Args:
         begin: Steps that were made before.
+        scale: The scale that the first of these begins at.
     """
 
-    def __init__(self, begin: int = 0) -> None:
+    def __init__(self, begin: int = 0, scale: float = 1.0) -> None:
         self.changes: deque[Change] = deque(maxlen=REMEMBERED)
         self._begin = begin
         self._width = 1  # Steps in a point.
-        self._points = np.empty((0, 4))  # low, mean, high, scale
-        self._new: list[tuple[float, float]] = []
+        self._points = np.empty((0, 4))  # Lowest, mean and highest loss, and the scale after the last.
+        self._losses: list[float] = []
+        # Not in pairs: tuples would keep Python's collector busy.
+        self._turns, self._scales = [0], [scale]
+        self.keep = self._losses.append
 
     def __len__(self) -> int:
-        return len(self._points) * self._width + len(self._new)
+        return len(self._points) * self._width + len(self._losses)
 
-    def add(self, loss: Any, scale: Any) -> None:
-        """Take note of a step's loss and of the scale after it."""
-        self._new.append((loss, scale))
-        if len(self._new) >= MOST:
-            self._merge()
+    def __deepcopy__(self, memory: dict[int, Any]) -> History:
+        other = History(self._begin)
+        other.changes, other._width, other._points = self.changes.copy(), self._width, self._points.copy()
+        other._losses[:], other._turns[:], other._scales[:] = self._losses, self._turns, self._scales
+        return other
+
+    def turn(self, scale: float) -> None:
+        """Take note of the scale after the last loss, where it is another than before."""
+        self._turns.append(len(self._losses))
+        self._scales.append(scale)
 
     def points(self) -> Points:
         """All there is, in the order of the steps."""
-        whole = len(self._new) // self._width * self._width
-        parts = [self._points, _summed(self._new[:whole], self._width), _summed(self._new[whole:], len(self._new) - whole)]
+        whole, steps = len(self._losses) // self._width * self._width, self._steps()
+        parts = [self._points, _summed(steps[:, :whole], self._width), _summed(steps[:, whole:], steps.shape[1] - whole)]
         low, loss, high, scale = np.concatenate(parts).T
         step = self._begin + np.minimum(np.arange(1, len(loss) + 1) * self._width, len(self))
         return Points(step, low, loss, high, scale)
 
-    def _merge(self) -> None:
-        self._points = np.concatenate([self._points, _summed(self._new, self._width)])
-        self._new.clear()
+    def thin(self) -> None:
+        """Sum up what is new, if it is much."""
+        whole = len(self._losses) // MOST * MOST
+        if not whole:
+            return
+        self._points = np.concatenate([self._points, _summed(self._steps()[:, :whole], self._width)])
+        later = bisect(self._turns, whole)
+        self._turns[:] = [0, *(turn - whole for turn in self._turns[later:])]
+        del self._losses[:whole], self._scales[: later - 1]
         while len(self._points) > MOST and self._width < MOST:
             self._points = _paired(self._points)
             self._width *= 2
 
+    def _steps(self) -> NDArray[np.float64]:
+        """The new losses, and the scale after each; shape (2, steps)."""
+        after = np.searchsorted(self._turns, np.arange(1, len(self._losses) + 1), side="right") - 1
+        return np.stack([np.array(self._losses, np.float64), np.array(self._scales, np.float64)[after]])
 
-def _summed(steps: list[tuple[float, float]], width: int) -> NDArray[np.float64]:
-    """Points of so many steps each; the number of steps is a multiple of it."""
-    if not steps:
+
+def _summed(steps: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Losses and scales as points of so many steps each; the number of steps is a multiple of it."""
+    losses, scales = steps
+    if not len(losses):
         return np.empty((0, 4))
-    losses, scales = np.array(steps, np.float64).T
     losses = np.where(np.isfinite(losses), losses, np.nan).reshape(-1, width)
     return np.stack([*_spread(losses, losses, losses), scales.reshape(-1, width)[:, -1]], axis=1)
 

@@ -18,7 +18,7 @@ from surefoot.arithmetic import widen
 from surefoot.changes import Change
 from surefoot.device import DeviceRunner
 from surefoot.first_steps import FirstSteps
-from surefoot.history import History
+from surefoot.history import MOST, History
 from surefoot.ranks import mean_over_ranks
 from surefoot.rollback import Rollback
 from surefoot.runner import runner
@@ -124,8 +124,8 @@ class PolicyLR(LRScheduler):
         self._observed = 0
         self._may_warn = True
         self._listeners: list[Callable[[Change], None]] = []
-        self.history = History()
         self._first_steps: FirstSteps | None = FirstSteps(optimizer)
+        self._begin(0)
         super().__init__(optimizer, last_epoch)
         self._measured = Alignment(optimizer) if asked_for(policy) else None
         if on_device:
@@ -170,10 +170,14 @@ class PolicyLR(LRScheduler):
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
         written, groups = self._written
+        if self._on_device is not True:
+            self.history.keep(metrics)
+            if self.last_epoch >= self._next_look:
+                self._look(metrics)
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
-        if self._on_device is not True:
-            self._note(metrics, written, scale)
+            if self._on_device is not True and scale != written:
+                self._tell(metrics, written, scale)
         if self._rollback is not None:
             self._rollback.step(self.state.alarms)
 
@@ -221,7 +225,6 @@ class PolicyLR(LRScheduler):
             raise ValueError(f"this is no snapshot of a PolicyLR: it lacks {', '.join(sorted(missing))}")
         state = restored(self.policy.init(), state_dict["state"], self.policy)
         self.last_epoch = state_dict["last_epoch"]
-        self.history = History(max(self.last_epoch, 0))
         self._total, self._observed = plain(state_dict["total"]), state_dict["observed"]
         if self._measured is not None and self.last_epoch > 0:
             self._measured.forget()
@@ -233,21 +236,33 @@ class PolicyLR(LRScheduler):
             self._settle(state)
         else:
             self._runner = runner(self.policy, state)
+        self._begin(max(self.last_epoch, 0))
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
 
-    def _note(self, loss: float, before: Any, scale: float) -> None:
-        """Keep what a step brought, and tell of it if the rate was changed by a decision."""
-        self.history.add(loss, scale)
-        if self._first_steps is not None and not self._first_steps.look(loss, stacklevel=3):
-            self._first_steps = None
-        if scale == before or not (reason := self._runner.why()):
+    def _tell(self, loss: float, before: float, scale: float) -> None:
+        """Keep a change of the scale, and tell of it if it was a decision."""
+        self.history.turn(scale)
+        if not (reason := self._runner.why()):
             return
         change = Change(self.last_epoch, before, scale, reason, loss, tuple(map(float, self._last_lr)))
         self.history.changes.append(change)
         _log.info("step %d: %s, scale %.4g, rate %.4g", change.step, reason, scale, change.rates[0], extra={"surefoot": change})
         for listener in tuple(self._listeners):
             listener(change)
+
+    def _look(self, loss: float) -> None:
+        """Look at the first steps one by one, and after every so many others see to the history."""
+        if self._first_steps is not None and self._first_steps.look(loss, stacklevel=3):
+            return
+        self._first_steps = None
+        self._next_look = self.last_epoch + MOST
+        self.history.thin()
+
+    def _begin(self, steps: int) -> None:
+        """Keep a new history, after so many steps."""
+        self.history = History(steps, self.state.scale)
+        self._next_look = 0
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
         if metrics is None:

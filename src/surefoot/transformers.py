@@ -242,6 +242,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
         self.last_epoch = state_dict.get("last_epoch", self.last_epoch)
         self._total, self._observed = state_dict.get("total", 0.0), state_dict.get("observed", 0)
         self._runner = runner(self.policy, state)
+        self._begin(max(self.last_epoch, 0))
         if self.last_epoch >= 0:  # Not while it waits for its turn in SequentialLR: the rates are not its own yet.
             self._write(state.scale)
 
