@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     # Other projects have pages of their own, which a build without a network cannot look up.
     (
         r"py:.*",
-        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|nn|np|numpy|optim|os|pathlib|torch|types)\..*)",
+        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|nn|np|numpy|optim|os|pathlib|pl|torch|types)\..*)",
     ),
     # Type variables are described by the text around them.
     (r"py:class", r"(surefoot\.\w+\.)?[RSTU]"),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -69,6 +70,20 @@ def test_every_module_stands_on_a_floor_of_the_architecture():
     text = (DOCS / "architecture.md").read_text("utf-8")
     rooms = {path.stem for path in Path(surefoot.__file__).parent.glob("*.py")} - {"__init__"}
     assert sorted(room for room in rooms if f"`{room}`" not in text) == []
+
+
+def test_whatever_an_example_imports_is_in_the_reference(site):
+    anchors = set().union(*(page.anchors for page in site[0].values()))
+    missing = set()
+    for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+        line = r"^(?:>>> |\.\.\. )?from (surefoot[\w.]*) import ([\w, ]+)"
+        for module, names in re.findall(line, path.read_text("utf-8"), re.MULTILINE):
+            for name in re.split(r"[, ]+", re.sub(r" as \w+", "", names)):
+                found = getattr(import_module(module), name, None)
+                home = f"{getattr(found, '__module__', module)}.{getattr(found, '__qualname__', name)}"
+                if not {f"{module}.{name}", home, f"module-{module}.{name}"} & anchors:
+                    missing.add(f"{module}.{name}")
+    assert sorted(missing) == []
 
 
 def test_no_page_loads_anything_from_outside(site):

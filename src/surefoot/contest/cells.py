@@ -138,6 +138,7 @@ class Plan:
 
 
 FULL = Plan()
+"""The comparison's own."""
 QUICK = Plan(tuning=(70_000, 70_001), test=(80_000, 80_001, 80_002), extension=(2, 2), steps=120)
 """A look that claims nothing."""
 
