@@ -55,12 +55,12 @@ def render(
     )
 
 
-def write(path: str | Path, text: str) -> Path:
+def write(path: str | Path, held: str | bytes) -> Path:
     """Write a file, all of it or nothing, and return its path.
 
     Args:
         path: The file, replaced if it is there; its folder exists.
-        text: What it shall hold.
+        held: What it shall hold; text in UTF-8.
 
     Raises:
         OSError: The file cannot be written.
@@ -68,7 +68,7 @@ def write(path: str | Path, text: str) -> Path:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(held.encode() if isinstance(held, str) else held)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

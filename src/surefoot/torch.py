@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from surefoot.drawing import Drawing
     from surefoot.policy import Policy
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
@@ -203,6 +204,18 @@ class PolicyLR(LRScheduler):
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def plot(self) -> Drawing:
+        """The loss and the rate of the first group over the steps so far, and the reasons of changes.
+
+        A notebook shows it; `plot().save(path)` writes it as `.svg`, `.png`, `.html` or `.json`.
+
+        Raises:
+            ValueError: No loss was met yet.
+        """
+        from surefoot import plots  # Drawing is for those who look, and training does not wait for it.
+
+        return plots.of_schedule(self.history, base_rates(self.optimizer)[0])
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group: its base rate times the policy's scale."""

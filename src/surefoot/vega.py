@@ -99,11 +99,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Seq
     return {"values": text.getvalue(), "format": {"type": "csv", "parse": dict.fromkeys(numbers, "number")}}
 
 
+def on_white(specification: Spec) -> Spec:
+    """A specification with the theme by day, on white paper with a margin."""
+    return {**specification, "config": {**theme(), "background": "white"}, "padding": 8}
+
+
 def svg(specification: Spec) -> str:
     """A specification drawn as SVG on white.
 
     Raises:
         ImportError: vl-convert-python is not installed.
     """
-    drawn: str = converter().vegalite_to_svg({**specification, "config": {**theme(), "background": "white"}, "padding": 8})
+    drawn: str = converter().vegalite_to_svg(on_white(specification))
     return drawn
