@@ -20,6 +20,7 @@ from surefoot.device import DeviceRunner
 from surefoot.first_steps import FirstSteps
 from surefoot.history import MOST, History
 from surefoot.ranks import mean_over_ranks
+from surefoot.rate_finder import RateFound, find_rate
 from surefoot.rollback import Rollback
 from surefoot.runner import runner
 from surefoot.snapshot import plain, restored
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("surefoot")
 
-__all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
+__all__ = ["Alignment", "GreedyLR", "PolicyLR", "RateFound", "find_rate", "mean_over_ranks"]
 
 
 class PolicyLR(LRScheduler):
