@@ -138,7 +138,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(drawing, tmp_path, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("no room")))
     with pytest.raises(OSError, match="no room"):
-        Drawing("other", {"data": {"values": []}, "mark": "point"}).save(path)
+        Drawing("other", {"data": {"values": []}, "mark": "point"}, {}, "").save(path)
     assert path.read_bytes() == before
     assert [left.name for left in tmp_path.iterdir()] == ["a.svg"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot import document, vega
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from surefoot.vega import Spec
 
@@ -28,14 +28,14 @@ class Drawing:
     Attributes:
         title: What it shows.
         spec: What is drawn, in Vega-Lite.
-        reading: How to read it: explanations by what they explain; on the page that `save` makes.
+        reading: How to read it, by what there is to read; on the page that `save` makes.
         made: The code that made it, for the same page.
     """
 
     title: str
     spec: Spec = field(repr=False)
-    reading: Mapping[str, str] = field(default_factory=dict, repr=False)
-    made: str = field(default="", repr=False)
+    reading: dict[str, str] = field(repr=False)
+    made: str = field(repr=False)
 
     def svg(self) -> str:
         """The picture as SVG, light or dark as its reader's system is.

@@ -52,12 +52,12 @@ class Stretch(NamedTuple):
 
     @property
     def done(self) -> str:
-        """What happened to the scale: `raised` or `lowered`."""
+        """Which happened to the scale, `raised` or `lowered`."""
         return "lowered" if self.after < self.before else "raised"
 
     @property
     def size(self) -> float:
-        """How much it was, on a logarithmic scale; infinite to and from a scale of 0."""
+        """How much it was, on a logarithmic scale, and infinite to and from a scale of 0."""
         return abs(log(self.after / self.before)) if min(self.after, self.before) > 0.0 else float("inf")
 
 

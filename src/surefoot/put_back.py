@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from torch.optim import Optimizer
 
@@ -87,10 +86,12 @@ def every_parameter(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
     return list(dict.fromkeys([*model.parameters(), *grouped]))
 
 
-def same_randomness(tensors: Iterable[Tensor]) -> AbstractContextManager[None]:
+@contextmanager
+def same_randomness(tensors: Iterable[Tensor]) -> Iterator[None]:
     """PyTorch's random numbers go on afterwards as if none had been drawn, on the CPU and on the devices of these tensors."""
     devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"})
-    return torch.random.fork_rng(devices=devices)
+    with torch.random.fork_rng(devices=devices):
+        yield
 
 
 def _kept_group(group: dict[str, Any]) -> Callable[[], None]:

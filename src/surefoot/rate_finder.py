@@ -85,7 +85,7 @@ def find_rate(
     model: nn.Module,
     optimizer: Optimizer,
     batches: Iterable[Any],
-    loss_of: LossOf,
+    loss_of: Callable[[nn.Module, Any], Tensor],
     *,
     low: float = 1e-6,
     high: float = 10.0,
