@@ -18,11 +18,11 @@ FLAGS += ["--no-sandbox", "--no-first-run"]
 
 
 @contextmanager
-def opened(browser: Browser, html: str, folder: Path) -> Iterator[Page]:
+def opened(browser: Browser, html: str, folder: Path, width: int = 1280) -> Iterator[Page]:
     """A page that has been drawn; that nothing went wrong there is checked at the end."""
     path, wrong = folder / "page.html", []
     path.write_text(html, "utf-8")
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
     page = context.new_page()
     page.on("request", lambda request: request.url == path.as_uri() or wrong.append(request.url))
     page.on("console", lambda message: wrong.append(message.text))

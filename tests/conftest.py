@@ -19,3 +19,14 @@ def browser():
         browser = running.chromium.launch(executable_path=browsing.CHROMIUM, args=browsing.FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch's work in one thread: small networks only wait for a second one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

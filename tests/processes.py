@@ -1,5 +1,6 @@
 """Several processes of one training, on this machine's CPU."""
 
+import os
 import traceback
 from datetime import timedelta
 
@@ -52,3 +53,9 @@ def _run(end, group, function, arguments):
     end.send((result, trouble))
     if trouble is None:
         distributed.destroy_process_group()
+
+
+def like_torchrun(rank, count=2):
+    """Set the variables that frameworks look for, on a rank of `in_processes`; the address is not used any more."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "OMP_NUM_THREADS": "1"}
+    os.environ.update(where, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))

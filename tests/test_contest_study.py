@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import replace
-from math import inf, nan
+from math import inf, isnan, nan
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from surefoot.cli import app
 from surefoot.contest import blocks, range_test
 from surefoot.contest.cells import FULL, Grid, Plan, Wanted
 from surefoot.contest.outcome import BEST, REGIMES, Outcome
-from surefoot.contest.page import render
+from surefoot.contest.page import in_brief_of, render
 from surefoot.contest.peers import TransformersGreedy
 from surefoot.contest.rivals import FOUND, RIVALS, Rival, pick
 from surefoot.contest.rows import CellName, ContestRow, Rows, RunKey
@@ -126,7 +127,7 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    row = ContestRow(RunKey("wsd", 0.316228, 7), inf, nan, 0.25, (1.5, inf), (0.5, 0.25), 2.5)
+    row = ContestRow(RunKey("wsd", 0.316228, 7), inf, nan, 0.25, (1.5, inf), (0.5, 0.25), 2.5, 0.125)
     with Rows(tmp_path, {}) as rows:
         rows.add(CellName("digits-mlp", "sgd"), [row])
     (found,) = Rows.read(tmp_path, {})[CellName("digits-mlp", "sgd")].values()
@@ -134,6 +135,24 @@ def test_rows_come_back_as_they_were(tmp_path):
     (tmp_path / "rows" / "digits-mlp.sgd.parquet").write_bytes(b"PAR1")
     with pytest.raises(JournalError, match="does not hold the rows of a comparison"):
         Rows.read(tmp_path, {})
+
+
+def test_rows_of_before_runs_were_timed_are_read_as_not_timed(tmp_path):
+    cell, path = CellName("digits-mlp", "sgd"), tmp_path / "rows" / "digits-mlp.sgd.parquet"
+    with Rows(tmp_path, {}) as rows:
+        rows.add(cell, [ContestRow(RunKey("wsd", 0.1, 7), 0.5, seconds=3.0)])
+    pl.read_parquet(path).drop("seconds").write_parquet(path)
+    (found,) = Rows.read(tmp_path, {})[cell].values()
+    assert found.final == 0.5
+    assert isnan(found.seconds)
+
+
+def test_every_run_of_a_study_is_timed(quick):
+    folder, _ = quick
+    found = outcome(folder)
+    seconds = [row.seconds for rows in found.there.values() for row in rows.values()]
+    assert min(seconds) > 0.0
+    assert f"{len(seconds):,} of the runs are timed: " in render(found, lacking=[], command="")
 
 
 def test_the_peer_is_its_own_class_stepped_with_every_loss():
@@ -222,6 +241,13 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
     assert "greedy vs" in command(*words).stdout
 
 
+def test_a_study_stops_with_the_block_that_is_finished_when_its_time_is_up(tmp_path):
+    study, told = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine", "greedy"]), []
+    assert carry_out(tmp_path, study, workers=1, seconds=0.5, tell=lambda *each: told.append(each)) is True
+    assert len(told) == 1
+    assert told[0][1] > 0
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_the_page_is_drawn_in_a_browser_and_its_table_sorts_and_filters(quick, browser, tmp_path):
     folder, said = quick
@@ -229,13 +255,26 @@ def test_the_page_is_drawn_in_a_browser_and_its_table_sorts_and_filters(quick, b
     assert len(html) < 5_000_000
     with opened(browser, html, tmp_path) as page:
         text = page.inner_text("body")
-        assert said[0]["sentence"] in text
+        (briefly, *_) = in_brief_of(outcome(folder), "greedy-decay")
+        assert briefly in text
+        assert said[0]["sentence"] in page.text_content("body")
         assert "Skipped one-task: its data are lost" in text
         assert page.locator("figure svg").count() >= 4
         page.locator("summary").last.click()
-        table = page.locator("table.sortable")
-        page.locator("input[type=search]").fill("adamw cosine")
+        section = page.locator("section", has=page.get_by_role("heading", name="Every cell"))
+        table = section.locator("table.sortable")
+        section.locator("input[type=search]").fill("adamw cosine")
         assert table.locator("tbody tr:visible").count() == 4
         table.locator("th", has_text="end, tuned").click()
         ends = [float(cell) for cell in table.locator("tbody tr:visible td:nth-child(5)").all_inner_texts()]
         assert ends == sorted(ends)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_fits_a_phone(quick, browser, tmp_path):
+    folder, _ = quick
+    html = render(outcome(folder), lacking=[], command="surefoot contest run --quick")
+    with opened(browser, html, tmp_path, width=390) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        histories = page.locator("section", has=page.get_by_role("heading", name="Loss histories")).locator("svg")
+        assert histories.bounding_box()["width"] <= 390

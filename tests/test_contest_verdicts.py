@@ -250,6 +250,15 @@ def test_a_headline_that_is_not_reached_says_how_much():
     assert "equal or better on 35/38 = 92.1% (95% lower bound 80.8%) of tasks; 3 better" in found.sentence
 
 
+def test_headlines_of_a_regime_are_one_sentence_in_brief():
+    proved = headlines.headline(tasks_of(better=1, equal=28), **NAMES)
+    other = headlines.headline(tasks_of(equal=28, worse=1), **NAMES | {"opponent": "tuned linear"})
+    assert headlines.in_brief([proved, other]) == (
+        "E, untuned against tuned: greedy is equal or better on more than 90% of tasks: 29/29 = 100.0% (95% lower bound 90.1%) "
+        "vs tuned cosine, and on 28/29 = 96.6% (95% lower bound 84.6%) of tasks vs tuned linear."
+    )
+
+
 def test_a_quick_look_claims_nothing():
     tasks = [task_verdict(np.ones((2, 5)), np.ones((2, 5)))] * 38
     found = headlines.headline(tasks, **NAMES)

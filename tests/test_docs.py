@@ -76,7 +76,7 @@ def test_whatever_an_example_imports_is_in_the_reference(site):
     anchors = set().union(*(page.anchors for page in site[0].values()))
     missing = set()
     for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
-        line = r"^(?:>>> |\.\.\. )?from (surefoot[\w.]*) import ([\w, ]+)"
+        line = r"^(?:>>> |\.\.\. )?from (surefoot[\w.]*) import (\w[\w, ]*\w)"
         for module, names in re.findall(line, path.read_text("utf-8"), re.MULTILINE):
             for name in re.split(r"[, ]+", re.sub(r" as \w+", "", names)):
                 found = getattr(import_module(module), name, None)

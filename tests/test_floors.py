@@ -20,7 +20,8 @@ FLOORS = {
     ),
     2: (
         "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
-        "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn"
+        "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn hf evaluated "
+        "accelerate lightning skorch ignite"
     ),
     3: "learn",
     4: (

@@ -90,10 +90,11 @@ def test_the_loss_can_be_named_metrics():
     assert scheduler.get_last_lr() == [0.2]
 
 
-def test_a_loss_given_to_step_replaces_what_was_observed():
+@pytest.mark.parametrize("loss", [3.0, torch.tensor(3.0)])
+def test_a_loss_given_to_step_replaces_what_was_observed(loss):
     scheduler = PolicyLR(optimizer(), QUICK)
     scheduler.observe(100.0)
-    scheduler.step(torch.tensor(3.0))
+    scheduler.step(loss)
     assert scheduler.state.best == 3.0
     assert not scheduler.state_dict()["observed"]
 

@@ -56,7 +56,7 @@ class FirstSteps:
             return True
         message = (
             "the scheduler is stepped more than once per step of the optimizer, so it takes every loss for several; call "
-            "step(loss) once, after optimizer.step() (with accelerate, hand the scheduler to surefoot.accelerate.prepare)"
+            "step(loss) once, after optimizer.step() (with accelerate, hand the scheduler to accelerator.prepare)"
         )
         warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
         return False

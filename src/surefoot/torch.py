@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from surefoot.accelerate import Prepared
     from surefoot.drawing import Drawing
     from surefoot.policy import Policy
     from surefoot.runner import Runner
@@ -125,6 +126,7 @@ class PolicyLR(LRScheduler):
         self._total: Any = 0.0
         self._observed = 0
         self._may_warn = True
+        self._prepared: Prepared | None = None
         self._listeners: list[Callable[[Change], None]] = []
         self._first_steps: FirstSteps | None = FirstSteps(optimizer)
         self._begin(0)
@@ -163,11 +165,13 @@ class PolicyLR(LRScheduler):
             TypeError: The loss is not a number.
             ValueError: The loss is a tensor with several elements, or there is none although the policy is nothing without.
         """
+        if self._prepared is not None and not self._is_due(metrics):
+            return
         if self._watch is not None:
             signals = {"progress": self._watch.progress()} | signals
         if self._measured is not None:
             signals = self._taken() | signals
-        if type(metrics) is not float:
+        if type(metrics) is not float or self._observed:
             metrics = self._loss(metrics, signals)
         self.last_epoch += 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
@@ -254,6 +258,29 @@ class PolicyLR(LRScheduler):
         if self.last_epoch >= 0:  # SequentialLR winds those that wait for their turn back to -1: the rates are not theirs yet.
             self._write(self.state.scale)
 
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Read by `accelerator.prepare`, which wraps what is not; the wrapper steps once per process, and hides `observe`."""
+        return True
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, _: bool) -> None:
+        """Set by it, when it has taken the scheduler in."""
+        from surefoot.accelerate import Prepared
+
+        self._prepared = self._prepared or Prepared(self.optimizer)
+
+    def _is_due(self, metrics: Any) -> bool:
+        """Take note of a loss after `accelerator.prepare`, and tell whether it completes an optimizer step."""
+        assert self._prepared is not None
+        if metrics is not None:
+            self.observe(metrics)
+        if not self._prepared.due():
+            return False
+        if self._observed:
+            self._total, self._observed = self._prepared.mean(self._total / self._observed), 1
+        return True
+
     def _tell(self, loss: float, before: float, scale: float) -> None:
         """Keep a change of the scale, and tell of it if it was a decision."""
         self.history.turn(scale)
@@ -279,7 +306,7 @@ class PolicyLR(LRScheduler):
         self._next_look = 0
 
     def _loss(self, metrics: Any, signals: dict[str, Any]) -> Any:
-        if metrics is None:
+        if metrics is None or self._prepared is not None:  # It has been observed then.
             if not self._observed:
                 self._warn_if_idle(signals)
                 return nan  # A schedule of time does not look at it, and one driven by the loss forgets it.

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def in_processes(
     workers: int,
     on_interrupt: Callable[[], None] = lambda: None,
     preload: Sequence[str] = TRAINING,
-) -> Iterator[tuple[T, U]]:
+) -> Generator[tuple[T, U], None, None]:
     """Yield `(item, function(item))` as they are finished.
 
     A worker that is killed costs what it was doing: the unfinished items are begun again. The first Ctrl-C lets the items that

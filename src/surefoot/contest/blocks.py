@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from math import nan
+from time import process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class Block(NamedTuple):
 
 def run(block: Block) -> list[ContestRow]:
     """Train the runs of a block. A run that diverges is a row like any other."""
+    began = process_time()
     runs = [each for _, each in block.runs]
     bases = np.array([each.key.rate for each in runs])
     found = np.flatnonzero(bases == FOUND)
@@ -80,7 +82,9 @@ def run(block: Block) -> list[ContestRow]:
     absent = np.full((2, len(runs)), nan)
     losses, forwards = np.stack([evaluations.get(step, absent) for step in at]).swapaxes(0, 1)
     measured = _Measured(tuple(at), losses, np.stack([*rates, *[absent[0]] * (len(at) - len(rates))]), forwards)
-    return [_row(each, measured.of(place), int(block.problem.steps)) for place, each in enumerate(runs)]
+    rows = [_row(each, measured.of(place), int(block.problem.steps)) for place, each in enumerate(runs)]
+    share = float(f"{(process_time() - began) / len(rows):.4g}")
+    return [row._replace(seconds=share) for row in rows]
 
 
 class _Measured(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from surefoot.contest import progress
 from surefoot.contest.outcome import BEST, REGIMES
 from surefoot.contest.profiles import LIMIT, ratios
 from surefoot.pictures import GAP
@@ -42,28 +43,31 @@ HISTORIES = (
     "cosine",
 )
 """Of the founding article's two pictures, with cosine."""
+MEASURES = {"A": REGIMES["A"].name, "B": REGIMES["B"].name, "steps": "Steps to the target, tuned"}
+"""What there is a profile of."""
 ACROSS = 3
 WIDTH, HEIGHT = 290, 200
-_STEEPEST = 4.0
+_LEAST, _MOST = 0.002, 1.0
+"""How far behind the best a cell is at least and at most drawn."""
 
 
 def profiles(found: Outcome) -> Spec:
-    """On which share of the cells that it takes part in a rival is within a ratio of the best; one plot for each regime."""
-    return _beside([_profile(found, regime) for regime in ("A", "B")])
+    """On which share of its cells a rival is within a ratio of the best one; one plot for each measure."""
+    return _beside([_profile(_within(found, key), title) for key, title in MEASURES.items()])
 
 
-def scores(found: Outcome, regime: str) -> dict[str, tuple[int, float]]:
+def scores(found: Outcome, measure: str) -> dict[str, tuple[int, float]]:
     """By rival, the number of its cells and the area under its profile until a ratio of 4, of 1."""
     return {
         name: (len(own), float(np.mean([max(0.0, LIMIT - ratio) / (LIMIT - 1.0) for ratio in own.values()])))
-        for name, own in _within(found, regime).items()
+        for name, own in _within(found, measure).items()
     }
 
 
 def heat(found: Outcome) -> Spec:
     """How far every rival is behind the best of every cell, in two regimes that a switch chooses from."""
     rows = [
-        (regime, f"{cell.task}, {cell.optimizer}", name, min(ratio, _STEEPEST), ratio if isfinite(ratio) else 1e9)
+        (regime, f"{cell.task}, {cell.optimizer}", name, min(max(ratio - 1.0, _LEAST), _MOST), min(ratio, 1e9))
         for regime in ("A", "B")
         for name, own in _within(found, regime).items()
         for cell, ratio in own.items()
@@ -73,9 +77,9 @@ def heat(found: Outcome) -> Spec:
     colour = {
         "field": "shown",
         "type": "quantitative",
-        "title": "end / best",
-        "scale": {"type": "log", "scheme": "viridis", "reverse": True, "domain": [1.0, _STEEPEST], "clamp": True},
-        "legend": {"orient": "top", "values": [1.0, 1.1, 1.25, 1.5, 2.0, 4.0], "gradientLength": 220},
+        "title": "behind the best by",
+        "scale": {"type": "log", "scheme": "viridis", "reverse": True, "domain": [_LEAST, _MOST], "clamp": True},
+        "legend": {"orient": "top", "values": [0.002, 0.01, 0.05, 0.2, 1.0], "format": "~%", "gradientLength": 220},
     }
     choice = {"input": "radio", "options": ["A", "B"], "labels": ["A, tuned", "B, at default rates"], "name": "Regime: "}
     return {
@@ -86,13 +90,19 @@ def heat(found: Outcome) -> Spec:
                 "transform": [{"filter": "datum.regime == regime"}],
                 "mark": {"type": "rect"},
                 "encoding": {
-                    "x": {"field": "rival", "type": "nominal", "sort": names, "title": None, "axis": {"labelAngle": -60}},
+                    "x": {
+                        "field": "rival",
+                        "type": "nominal",
+                        "sort": names,
+                        "title": None,
+                        "axis": {"labelAngle": -60, "labelLimit": 300},
+                    },
                     "y": {"field": "cell", "type": "nominal", "sort": cells, "title": None, "axis": {"labelLimit": 260}},
                     "color": colour,
                     "tooltip": [_tip("cell"), _tip("rival"), _tip("ratio", ".3~f")],
                 },
-                "width": {"step": 15},
-                "height": {"step": 12},
+                "width": {"step": 21},
+                "height": {"step": 13},
             }
         ],
     }
@@ -111,30 +121,37 @@ def histories(found: Outcome) -> Spec:
 def lost(found: Outcome, candidate: str, opponent: str, tasks: Iterable[str]) -> Spec:
     """Held-out losses of a candidate and its opponent where it lost."""
     cells = [cell for cell in found.entries if cell.task in set(tasks)]
-    return _beside(
-        [_ways(found, cell, (candidate, found.best[cell] if opponent == BEST else opponent), "curve") for cell in cells]
-    )
+    pairs = [(cell, found.best[cell] if opponent == BEST else opponent) for cell in cells]
+    return _beside([_ways(found, cell, (candidate, other), "curve", f"\nbehind {other}") for cell, other in pairs])
 
 
-def _within(found: Outcome, regime: str) -> dict[str, dict[CellName, float]]:
-    """Every rival's geometric mean over the best one's, in each of its cells in which everybody is done."""
-    about = REGIMES[regime]
-    losses = {rival.name: found.losses(rival.name, about.ours, about.at) for rival in found.study.rivals}
-    within: dict[str, dict[CellName, float]] = {name: {} for name in losses}
+def _within(found: Outcome, measure: str) -> dict[str, dict[CellName, float]]:
+    """Every rival's number over the best one's, in each of its cells in which everybody is done.
+
+    The number is the geometric mean of losses over seeds, and of steps to the target the median.
+    """
+    if measure == "steps":
+        numbers = {rival.name: progress.steps_to_target(found, rival.name) for rival in found.study.rivals}
+    else:
+        about = REGIMES[measure]
+        numbers = {rival.name: found.losses(rival.name, about.ours, about.at) for rival in found.study.rivals}
+    within: dict[str, dict[CellName, float]] = {name: {} for name in numbers}
     for cell in found.entries:
         names = list(found.entries[cell])
-        if not all(cell in losses[name] for name in names):
+        if not all(cell in numbers[name] for name in names):
             continue
-        means = [mean(losses[name][cell]) for name in names]
-        for name, ratio in zip(names, ratios([means])[0].tolist(), strict=True):
+        middles = [float(np.median(numbers[name][cell])) if measure == "steps" else mean(numbers[name][cell]) for name in names]
+        for name, ratio in zip(names, ratios([middles])[0].tolist(), strict=True):
             within[name][cell] = ratio
     return {name: own for name, own in within.items() if own}
 
 
-def _profile(found: Outcome, regime: str) -> Spec:
+def _profile(within: Mapping[str, Mapping[CellName, float]], title: str) -> Spec | None:
+    if not within:
+        return None
     at = [1.0, *(1.0 + np.geomspace(1e-3, LIMIT - 1.0, 60))]
-    within = {name: np.array(list(own.values())) for name, own in _within(found, regime).items()}
-    rows = [(name, ratio - 1.0 + 1e-3, float((own <= ratio).mean())) for name, own in within.items() for ratio in at]
+    shares = {name: np.array(list(own.values())) for name, own in within.items()}
+    rows = [(name, ratio - 1.0 + 1e-3, float((own <= ratio).mean())) for name, own in shares.items() for ratio in at]
     x = {
         "type": "quantitative",
         "title": "at most so far above the best",
@@ -142,10 +159,10 @@ def _profile(found: Outcome, regime: str) -> Spec:
         "axis": {"values": [0.001, 0.01, 0.1, 1.0, 3.0], "format": "~%", "grid": False},
     }
     y = {"type": "quantitative", "title": "share of its cells", "scale": {"domain": [0, 1]}}
-    return _lines(rows, {"above": x, "share": y}, REGIMES[regime].name, ".3~f")
+    return _lines(rows, {"above": x, "share": y}, title, ".3~f")
 
 
-def _ways(found: Outcome, cell: CellName, rivals: Sequence[str], field: str) -> Spec | None:
+def _ways(found: Outcome, cell: CellName, rivals: Sequence[str], field: str, more: str = "") -> Spec | None:
     """What rivals did on the way, medians over seeds; None before any of it is there."""
     rows = []
     for name in rivals:
@@ -164,7 +181,7 @@ def _ways(found: Outcome, cell: CellName, rivals: Sequence[str], field: str) -> 
     y["axis"] = {"format": ".2~g", "tickCount": 6 if log10(max(heights) / min(heights)) > 1.0 else 4}
     if not rows:
         return None
-    return _lines(rows, {"step": x, "value": y}, f"{cell.task}, {cell.optimizer}", ".4~g")
+    return _lines(rows, {"step": x, "value": y}, f"{cell.task}, {cell.optimizer}{more}", ".4~g")
 
 
 def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, form: str) -> Spec:
@@ -178,7 +195,7 @@ def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, 
         "field": "rival",
         "type": "nominal",
         "scale": {"domain": list(DRAWN), "scheme": "tableau10"},
-        "legend": {"orient": "top", "title": None, "columns": 2, "symbolType": "stroke", "labelLimit": 300, "values": known},
+        "legend": {"orient": "top", "title": None, "symbolType": "stroke", "labelLimit": 300, "values": known},
     }
     line = {"type": "line", "strokeJoin": "round", "clip": True}
     tips = [_tip("rival"), *(_tip(name, form) for name in names[1:])]
@@ -199,7 +216,7 @@ def _lines(rows: Sequence[Sequence[Any]], axes: Mapping[str, Spec], title: str, 
         "data": table(names, [list(row) for row in rows], numbers=names[1:]),
         "encoding": {"x": x, "y": y, "tooltip": tips},
         "layer": [layer for layer, some in zip(layers, (others, known), strict=True) if some],
-        "title": {"text": title, "anchor": "start"},
+        "title": {"text": title.partition("\n")[0], "subtitle": title.partition("\n")[2], "anchor": "start"},
         "width": WIDTH,
         "height": HEIGHT,
     }
@@ -215,7 +232,7 @@ def _shown(found: Outcome) -> list[CellName]:
 
 
 def _beside(plots: Iterable[Spec | None]) -> Spec:
-    """Plots in rows, so that a page can break between them, with one legend of those that are drawn anywhere."""
+    """Plots, as many in a row as fit, with one legend of those that are drawn anywhere."""
     drawn = [plot for plot in plots if plot is not None]
     legends = [
         layer["encoding"]["color"]["legend"] for plot in drawn for layer in plot["layer"] if "color" in layer["encoding"]
@@ -223,8 +240,7 @@ def _beside(plots: Iterable[Spec | None]) -> Spec:
     named = {name for legend in legends for name in legend["values"]}
     for legend in legends:
         legend["values"] = [name for name in DRAWN if name in named]
-    rows = [drawn[first : first + ACROSS] for first in range(0, len(drawn), ACROSS)]
-    return {"spacing": GAP, "vconcat": [{"spacing": GAP, "hconcat": row} for row in rows]}
+    return {"spacing": GAP, "concat": drawn, "columns": ACROSS, "config": {"legend": {"columns": ACROSS}}}
 
 
 def mean(losses: Any) -> float:

@@ -89,7 +89,7 @@ def run(
     rival: Annotated[list[str] | None, typer.Option("--rival", help="A rival to run, likewise.")] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.0, help="After how long no more is begun; the command goes on from there."),
+        typer.Option("--minutes", min=0.0, help="After how long to stop; the same command goes on from there."),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
     as_json: JsonOption = False,

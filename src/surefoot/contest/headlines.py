@@ -10,7 +10,7 @@ from surefoot import stats
 from surefoot.contest.verdicts import MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from surefoot.contest.verdicts import TaskVerdict
 
@@ -73,14 +73,23 @@ class Headline:
         return self.bound > CLAIM and self.seeds >= CLAIM_SEEDS
 
     @property
+    def lower(self) -> str:
+        """The bound as it is printed, rounded down."""
+        return f"{floor(1000.0 * self.bound) / 10.0:.1f}%"
+
+    @property
     def figure(self) -> str:
-        """`k/n = x% (95% lower bound y%)`, the bound rounded down."""
-        return f"{self.hits}/{self.tasks} = {self.share:.1%} (95% lower bound {floor(1000.0 * self.bound) / 10.0:.1f}%)"
+        """`k/n = x% (95% lower bound y%)`."""
+        return f"{self.hits}/{self.tasks} = {self.share:.1%} (95% lower bound {self.lower})"
+
+    @property
+    def said(self) -> str:
+        """On which share of tasks, and whether that proves the claim."""
+        return f"more than {CLAIM:.0%} of tasks: {self.figure}" if self.is_proved else f"{self.figure} of tasks"
 
     @property
     def sentence(self) -> str:
         """The headline as it is printed."""
-        share = f"more than {CLAIM:.0%} of tasks: {self.figure}" if self.is_proved else f"{self.figure} of tasks"
         counted = f"{self.better} better, {self.equal} equal, {self.inconclusive} inconclusive, {self.worse} worse"
         beside = [f"{self.check}/{self.tasks} by Student's t", f"{self.strict}/{self.tasks} in every cell"]
         if self.behind:
@@ -90,9 +99,16 @@ class Headline:
         if self.seeds < CLAIM_SEEDS:
             beside.append(f"a quick look, which makes no claim: {CLAIM_SEEDS} seeds would")
         return (
-            f"{self.regime}: {self.candidate} vs {self.opponent}, {self.seeds} seeds: equal or better on {share}; "
+            f"{self.regime}: {self.candidate} vs {self.opponent}, {self.seeds} seeds: equal or better on {self.said}; "
             f"{counted}; {'; '.join(beside)}."
         )
+
+
+def in_brief(headlines: Sequence[Headline]) -> str:
+    """One short sentence for headlines of one candidate in one regime, one or more: the counts and the bounds, by opponent."""
+    first = headlines[0]
+    said = [f"{each.said} vs {each.opponent}" for each in headlines]
+    return f"{first.regime}: {first.candidate} is equal or better on {', and on '.join(said)}."
 
 
 def headline(verdicts: Iterable[TaskVerdict], *, candidate: str, regime: str, opponent: str) -> Headline:

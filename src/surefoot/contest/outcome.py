@@ -30,6 +30,13 @@ Losses = dict[CellName, NDArray[np.float64]]
 """Final losses, one per seed, by cell."""
 
 
+class Pair(NamedTuple):
+    """Losses of two rivals on a task, each of the shape (cells, seeds)."""
+
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+
+
 class Regime(NamedTuple):
     """Circumstances under which schedules are compared.
 
@@ -115,15 +122,14 @@ class Outcome:
             return {
                 cell: self.losses(name, how, at)[cell] for cell, name in self.best.items() if cell in self.losses(name, how, at)
             }
-        return self._losses.setdefault(
-            (rival, how, at),
-            {
+        if (rival, how, at) not in self._losses:
+            self._losses[rival, how, at] = {
                 cell: np.array([getattr(row, at) for row in rows])
                 for cell in self.entries
                 if (rows := self.rows(cell, rival, how))
                 and not (at != "final" and any(np.isnan(getattr(row, at)) for row in rows))
-            },
-        )
+            }
+        return self._losses[rival, how, at]
 
     @cached_property
     def _losses(self) -> dict[tuple[str, str, str], Losses]:
@@ -147,16 +153,27 @@ class Outcome:
                 found[cell] = names[int(best_baseline(every))]
         return found
 
-    def verdicts(self, candidate: str, opponent: str, regime: str) -> dict[str, TaskVerdict]:
-        """The verdict on every task of which both are done in all cells that both take part in."""
+    def pairs(self, candidate: str, opponent: str, regime: str) -> dict[str, Pair]:
+        """The losses of both on every task of which both are done in all cells that both take part in."""
         about = REGIMES[regime]
         ours, theirs = self.losses(candidate, about.ours, about.at), self.losses(opponent, about.theirs, about.at)
         found = {}
         for task in self.study.tasks:
             cells = self._cells(task, candidate, opponent)
             if cells and all(cell in ours and cell in theirs for cell in cells):
-                found[task.name] = task_verdict([ours[cell] for cell in cells], [theirs[cell] for cell in cells])
+                found[task.name] = Pair(*(np.stack([losses[cell] for cell in cells]) for losses in (ours, theirs)))
         return found
+
+    def verdicts(self, candidate: str, opponent: str, regime: str) -> dict[str, TaskVerdict]:
+        """The verdict on each of these tasks."""
+        if (candidate, opponent, regime) not in self._verdicts:
+            pairs = self.pairs(candidate, opponent, regime)
+            self._verdicts[candidate, opponent, regime] = {name: task_verdict(*pair) for name, pair in pairs.items()}
+        return self._verdicts[candidate, opponent, regime]
+
+    @cached_property
+    def _verdicts(self) -> dict[tuple[str, str, str], dict[str, TaskVerdict]]:
+        return {}
 
     def headlines(self, candidate: str, opponents: Sequence[str], regimes: Iterable[str] = REGIMES) -> list[Headline]:
         """One for every regime and opponent of which a task is done."""

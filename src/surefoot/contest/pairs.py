@@ -122,7 +122,7 @@ def bounds(log_ratios: np.ndarray, *, seed: int = 0) -> Bounds:
         Arrays of the leading shape. Infinite if more of one infinite sign than of the other is in them.
     """
     rows = bounded(log_ratios).reshape(-1, log_ratios.shape[-1])
-    shares = resamples(rows.shape[-1], seed=seed)[:, 0].T / rows.shape[-1]
+    shares = _shares(rows.shape[-1], seed)
     # The quantiles are sample means themselves, and the outer ones: between a finite and an infinite one there is nothing.
     low = int(ERROR * (shares.shape[-1] - 1))
     ends = [low, shares.shape[-1] - 1 - low]
@@ -130,6 +130,12 @@ def bounds(log_ratios: np.ndarray, *, seed: int = 0) -> Bounds:
     lower, upper = np.concatenate(found).T
     parts = (unbounded(part).reshape(log_ratios.shape[:-1]) for part in (rows.mean(axis=-1), lower, upper))
     return Bounds(*parts)
+
+
+@lru_cache(maxsize=4)
+def _shares(seeds: int, seed: int) -> np.ndarray:
+    """What every seed has of the mean of every sample, of the shape (seeds, samples)."""
+    return np.ascontiguousarray(resamples(seeds, seed=seed)[:, 0].T / seeds)
 
 
 def t_bounds(log_ratios: np.ndarray) -> Bounds:

@@ -47,6 +47,7 @@ class ContestRow(NamedTuple):
         curve: Losses at evenly spaced steps until T, unsmoothed; empty where nobody asked.
         rates: Rates on the way, likewise.
         forwards: Forward passes per step, on average.
+        seconds: Processor time, the run's equal share of that of its block; NaN in rows of before it was kept.
     """
 
     key: RunKey
@@ -56,6 +57,7 @@ class ContestRow(NamedTuple):
     curve: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
     forwards: float = 1.0
+    seconds: float = nan
 
     @property
     def is_long(self) -> bool:
@@ -176,12 +178,14 @@ def _rows(path: Path) -> list[ContestRow]:
 
     try:
         table = pl.read_parquet(path)
+        if "seconds" not in table.columns:
+            table = table.with_columns(seconds=nan)
         columns = [table[name].to_list() for name in (*RunKey._fields, *ContestRow._fields[1:])]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise JournalError(f"{path} does not hold the rows of a comparison; remove it, or name another folder") from error
     return [
-        ContestRow(RunKey(rival, rate, seed), final, half, double, tuple(curve), tuple(rates), forwards)
-        for rival, rate, seed, final, half, double, curve, rates, forwards in zip(*columns, strict=True)
+        ContestRow(RunKey(rival, rate, seed), final, half, double, tuple(curve), tuple(rates), forwards, seconds)
+        for rival, rate, seed, final, half, double, curve, rates, forwards, seconds in zip(*columns, strict=True)
     ]
 
 
@@ -202,7 +206,7 @@ def as_table(rows: Sequence[ContestRow]) -> pl.DataFrame:
     lists = pl.List(pl.Float32)
     schema: dict[str, Any] = {"rival": pl.String, "rate": pl.Float64, "seed": pl.Int64}
     schema |= dict.fromkeys(("final", "half", "double"), pl.Float64) | {"curve": lists, "rates": lists}
-    schema["forwards"] = pl.Float64
+    schema |= dict.fromkeys(("forwards", "seconds"), pl.Float64)
     return pl.DataFrame([(*row.key, *row[1:]) for row in sorted(rows)], schema=schema, orient="row")
 
 

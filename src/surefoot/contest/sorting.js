@@ -23,9 +23,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       const rows = [...body.rows];
-      const numbers = rows.every(row => value(row, column) === "" || !Number.isNaN(parseFloat(value(row, column))));
-      const compare = numbers
-        ? (a, b) => parseFloat(value(a, column) || "Infinity") - parseFloat(value(b, column) || "Infinity")
+      const number = row => ["", "inf", "missed"].includes(value(row, column)) ? 1e300 : parseFloat(value(row, column));
+      const compare = rows.every(row => !Number.isNaN(number(row)))
+        ? (a, b) => number(a) - number(b)
         : (a, b) => value(a, column).localeCompare(value(b, column));
       body.append(...rows.sort((a, b) => sign * compare(a, b)));
     };

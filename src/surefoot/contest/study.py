@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby
@@ -136,7 +137,7 @@ def carry_out(
         folder: Where the rows are, or will be; made if it is not there.
         study: What is compared.
         workers: Processes, 1 or more.
-        seconds: After how many seconds no new block is begun; None for never.
+        seconds: After how many seconds to stop with the next block that is finished, and drop those under way; None for never.
         tell: Called with every block that is finished, the blocks left of those that could be trained, and the rows there are.
 
     Raises:
@@ -150,15 +151,18 @@ def carry_out(
             for some in _portions(waiting, workers):
                 if seconds is not None and monotonic() - began > seconds:
                     return True
-                for block, made in in_processes(blocks.run, some, workers=workers, preload=TRAINING):
-                    rows.add(block.cell, made)
-                    left -= 1
-                    tell(block, left, len(rows))
+                with closing(in_processes(blocks.run, some, workers=workers, preload=TRAINING)) as finished:
+                    for block, made in finished:
+                        rows.add(block.cell, made)
+                        left -= 1
+                        tell(block, left, len(rows))
+                        if left and seconds is not None and monotonic() - began > seconds:
+                            return True
     return False
 
 
 def _portions(waiting: Sequence[Block], workers: int) -> Iterator[Sequence[Block]]:
-    """Blocks in portions that are begun together, so that a study can stop between two."""
+    """Blocks in portions that are begun together; between two, workers start afresh."""
     size = 64 * workers
     for start in range(0, len(waiting), size):
         yield waiting[start : start + size]
