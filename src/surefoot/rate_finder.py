@@ -96,9 +96,9 @@ def find_rate(
 
     The loss of every batch is measured twice, with the weights of now and with those before the test: their difference has
     little of the noise of the batch, so that a fall is seen where the losses alone show none. It takes one forward pass more
-    per step, and four copies of the weights. Differences are averaged over a sixth of the steps. The suggestion is a quarter
-    of the rate at which they are lowest, if a straight line through some window of them falls by more than three of its
-    standard errors.
+    per step, three copies of the weights and one of the optimizer's state. Differences are averaged over a sixth of the steps.
+    The suggestion is a quarter of the rate at which they are lowest, if a straight line through some window of them falls by
+    more than three of its standard errors.
 
     >>> _ = torch.manual_seed(0)
     >>> model, target = nn.Linear(8, 1), torch.randn(8, 1)
