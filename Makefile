@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/python -m pytest -q
+	@$(VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 docs: $(VENV)/dev.stamp
 	@$(VENV)/bin/sphinx-build -n -W -q docs docs/_build

@@ -8,6 +8,8 @@ from math import inf, nan
 
 import jax
 import jax.numpy as jnp
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_floats_and_torch_agree(policy, values):
     np.testing.assert_allclose(vectors, scales(policy, [float(np.float32(value)) for value in values]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", LEARNED, ids=lambda path: Path(path).stem)
 def test_floats_and_compiled_jax_agree(name):
     policy, values = Learned(name, steps=30), [*FALLING[:20], nan, 300.0, *FALLING[20:]]
 
