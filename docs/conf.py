@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
+
+# Where nothing is said, Keras wants TensorFlow, and writes a file of settings.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("KERAS_HOME", str(Path(tempfile.gettempdir()) / "surefoot-keras"))
 
 project = "surefoot"
 project_copyright = author = "The surefoot developers"
@@ -36,7 +42,7 @@ nitpick_ignore_regex = [
     # Other projects have pages of their own, which a build without a network cannot look up.
     (
         r"py:.*",
-        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|nn|np|numpy|optim|os|pathlib|pl|torch|types)\..*)",
+        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|Optimizer|ProcessGroup|Tensor|(collections|concurrent|jax|nn|np|numpy|optax|optim|os|pathlib|pl|torch|types)\..*)",
     ),
     # Type variables are described by the text around them.
     (r"py:class", r"(surefoot\.\w+\.)?[RSTU]"),

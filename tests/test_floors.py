@@ -12,7 +12,7 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed "
-        "waves combine runner hold_all spelling checkpoint budget"
+        "waves combine runner hold_all spelling checkpoint budget epoch_file running_mean"
     ),
     1: (
         "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop "
@@ -21,7 +21,7 @@ FLOORS = {
     2: (
         "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
         "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn hf evaluated "
-        "accelerate lightning skorch ignite"
+        "accelerate lightning skorch ignite optax keras"
     ),
     3: "learn",
     4: (

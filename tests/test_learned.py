@@ -5,11 +5,10 @@ import io
 import pickle
 from itertools import pairwise
 from math import inf, nan
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 if TYPE_CHECKING:
     from surefoot.policy import Policy
 
@@ -20,7 +18,7 @@ def plain(value: Any) -> Any:
         if hasattr(value, "_asdict"):
             return {name: plain(item) for name, item in value._asdict().items()}
         return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, Tensor) else value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def restored(like: Any, data: Any, policy: Policy[Any]) -> Any:
@@ -33,4 +31,4 @@ def restored(like: Any, data: Any, policy: Policy[Any]) -> Any:
         if isinstance(data, (list, tuple)) and len(data) == len(like):
             return tuple(data)
         raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
-    return like.new_tensor(data) if isinstance(like, Tensor) else data
+    return like.new_tensor(data) if hasattr(like, "new_tensor") else data
