@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_schedules import FACTORS, LIMITS, POINTS, POLICIES, SETTINGS, STEPS, read
-from surefoot.pictures import LIGHT, theme, vega
+from surefoot.vega import LIGHT, converter, theme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -262,7 +262,7 @@ def main() -> None:
     """Write the tables into the page, and the pictures beside it."""
     rows = read()
     for name, draw in (("cliff", cliff), ("descent", descent), ("finals", forest)):
-        (IMAGES / f"nmf-schedules-{name}.svg").write_text(vega().vegalite_to_svg(draw(rows)), "utf-8")
+        (IMAGES / f"nmf-schedules-{name}.svg").write_text(converter().vegalite_to_svg(draw(rows)), "utf-8")
     tables = {"wrong": wrong(rows), "totals": totals(rows)} | {setting: finals(rows, setting) for setting in SETTINGS}
     text = PAGE.read_text("utf-8")
     for name, lines in tables.items():

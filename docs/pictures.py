@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
@@ -10,7 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+import surefoot
 from surefoot import (
     Clip,
     Constant,
@@ -30,15 +33,19 @@ from surefoot import (
     Then,
     Warmup,
     WarmupStableDecay,
+    schedule,
 )
 from surefoot.combine import WrapState
 from surefoot.features import Features
 from surefoot.hold_all import HoldAll
 from surefoot.perceptron import Perceptron
-from surefoot.pictures import policy_picture, theme, vega
+from surefoot.pictures import policy_picture
 from surefoot.policy_file import Card, shipped, write
+from surefoot.torch import GreedyLR, find_rate
+from surefoot.vega import LIGHT, converter, svg, table, theme
 
 if TYPE_CHECKING:
+    from surefoot.drawing import Drawing
     from surefoot.greedy import GreedyState
 
 STEPS, STALL, SPIKE = 600, 200, 330
@@ -196,8 +203,87 @@ def fed_picture(name: str, values: list[float]) -> str:
         "padding": 8,
         "config": {**theme(), "background": "white"},
     }
-    svg: str = vega().vegalite_to_svg(specification)
+    svg: str = converter().vegalite_to_svg(specification)
     return svg
+
+
+def watched() -> Drawing:
+    """What `scheduler.plot()` shows of Greedy on the made-up loss."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.05)
+    scheduler = GreedyLR(optimizer)
+    logging.getLogger("surefoot").setLevel(logging.WARNING)  # Sphinx would print every change.
+    for loss in losses():
+        optimizer.step()
+        scheduler.step(loss)
+    return scheduler.plot()
+
+
+def tested() -> Drawing:
+    """What `find_rate(...).plot()` shows of a small network, four noisy examples at a time."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batches = torch.randn(150, 4, 8)
+    noise = torch.randn(150, 4, 1)
+    pairs = list(zip(batches, batches.sum(dim=2, keepdim=True) + noise, strict=True))
+    return find_rate(model, optimizer, pairs, lambda model, pair: (model(pair[0]) - pair[1]).square().mean()).plot()
+
+
+GALLERY: dict[str, str] = {
+    "constant": "Constant(0.5)",
+    "step": "Step(milestones=(300, 450), factor=0.3)",
+    "exponential": "Exponential(0.995)",
+    "linear": "Linear(600)",
+    "cosine": "Cosine(600)",
+    "cosine-restarts": "CosineRestarts(200)",
+    "polynomial": "Polynomial(600, power=2.0)",
+    "inverse-time": "InverseTime(60)",
+    "one-cycle": "OneCycle(600)",
+    "warmup-stable-decay": "WarmupStableDecay(600)",
+    "warmup": "Warmup(Cosine(540), 60)",
+    "greedy": "Greedy()",
+    "greedy-evidence": "Greedy(window=50, evidence=4.5)",
+    "plateau": "Plateau(factor=0.5, patience=30)",
+    "learned": 'Learned("networks-loss", 600)',
+    "hypergradient": "Hypergradient()",
+    "clip": "Clip(Greedy(), 0.7, 1.5)",
+    "every": "Every(Plateau(factor=0.5, patience=2), 20)",
+    "then": "Then(Greedy(), Linear(360), 240, carry=True)",
+}
+"""What the gallery shows, by the name of the picture: the code that its page shows, too."""
+
+
+def small_picture(code: str, met: list[float] | None) -> str:
+    """A policy's scale, small and with little around it, and behind it the loss that it met; as SVG on white."""
+    policy = eval(code, {name: getattr(surefoot, name) for name in surefoot.__all__})  # noqa: S307 - A line from above.
+    made = Fed(policy) if isinstance(policy, Hypergradient) else policy
+    scales = [float(state.scale) for state in schedule(made, (met or [1.0] * STEPS)[: STEPS - 1])]
+    rows = list(enumerate(scales))
+    shown = {"title": None, "grid": False, "labelFontSize": 10}
+    x = {"field": "step", "type": "quantitative", "axis": {**shown, "values": [0, STEPS // 2, STEPS]}}
+    x["scale"] = {"domain": [0, STEPS], "nice": False}
+    y = {"type": "quantitative", "axis": {**shown, "tickCount": 3, "format": ",.2~r"}}
+    y["scale"] = {"domain": [0, 1.12 * max(scales)], "nice": False}
+    line = {
+        "data": table(["step", "scale"], rows, numbers=["step", "scale"]),
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "color": LIGHT[0] if met else LIGHT[1]},
+        "encoding": {"x": x, "y": {"field": "scale", **y}},
+    }
+    behind = {
+        "data": table(["step", "loss"], list(enumerate(met or [])), numbers=["step", "loss"]),
+        "mark": {"type": "line", "strokeWidth": 1, "color": "#d5d8dc"},
+        "encoding": {"x": x, "y": {"field": "loss", "type": "quantitative", "axis": None, "scale": {"zero": True}}},
+    }
+    layers = [behind, line] if met else [line]
+    return svg({"layer": layers, "resolve": {"scale": {"y": "independent"}}, "width": 220, "height": 96})
+
+
+def draw_gallery(folder: Path) -> None:
+    """Write the small pictures into a folder."""
+    of_time = {*OF_TIME}
+    for name, code in GALLERY.items():
+        met = None if name in of_time else alignments() if name == "hypergradient" else losses()
+        _put(folder / f"small-{name}.svg", small_picture(code, met))
 
 
 def draw(folder: Path) -> None:
@@ -211,7 +297,13 @@ def draw(folder: Path) -> None:
     drawn["stages"] = policy_picture(STAGES, STEPS, losses(), width=WIDTH, height=HEIGHT, log=True)
     drawn["loss"] = fed_picture("loss", losses())
     drawn["alignment"] = fed_picture("alignment", alignments())
-    for page, svg in drawn.items():
-        file = folder / f"{page}.svg"
-        if not file.exists() or file.read_text("utf-8") != svg:  # Sphinx reads pages again whose pictures were touched.
-            file.write_text(svg, "utf-8")
+    drawn["watching"], drawn["find-rate"] = svg(watched().spec), svg(tested().spec)
+    for page, picture in drawn.items():
+        _put(folder / f"{page}.svg", picture)
+    draw_gallery(folder)
+
+
+def _put(file: Path, picture: str) -> None:
+    """Write a picture if it is another than the one that is there: Sphinx reads pages again whose pictures were touched."""
+    if not file.exists() or file.read_text("utf-8") != picture:
+        file.write_text(picture, "utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from surefoot import document
 from surefoot.judge import folder as folders
 from surefoot.judge.figures import sensitivity, shapes
-from surefoot.pictures import svg
+from surefoot.vega import svg
 
 HERE = Path(__file__).parent
 DRAWN = {

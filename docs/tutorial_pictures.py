@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surefoot.pictures import LIGHT, Spec, theme, ticks, vega
+from surefoot.vega import LIGHT, Spec, converter, theme, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,9 +186,9 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, specification in drawn(variables(PAGE)).items():
         if name in {"parts", "sums"}:
-            (FOLDER / f"{name}.png").write_bytes(vega().vegalite_to_png(dressed(specification), scale=1))
+            (FOLDER / f"{name}.png").write_bytes(converter().vegalite_to_png(dressed(specification), scale=1))
         else:
-            (FOLDER / f"{name}.svg").write_text(vega().vegalite_to_svg(dressed(specification)) + "\n", "utf-8")
+            (FOLDER / f"{name}.svg").write_text(converter().vegalite_to_svg(dressed(specification)) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import browsing
 from policy_files import made, network
-from surefoot import Learned, pictures
+from surefoot import Learned, vega
 from surefoot.cli import app
 from surefoot.insight import log, page, trace
 from surefoot.insight.tracing import credits_of
@@ -214,4 +214,4 @@ def test_the_page_opens_in_a_browser_light_and_dark(browser, html, tmp_path, fou
         assert opened.evaluate("[...document.querySelectorAll('figure')].every(each => each.scrollWidth <= each.clientWidth)")
         opened.emulate_media(color_scheme="dark")
         opened.wait_for_selector("html[data-drawn=dark]")
-        assert opened.locator(f"#figure-1 .mark-rect path[fill='{pictures.DARK[0]}']").count() > 0
+        assert opened.locator(f"#figure-1 .mark-rect path[fill='{vega.DARK[0]}']").count() > 0

@@ -313,7 +313,7 @@ def test_claims_are_sentences_with_figures_and_verdicts(searched):
 
 def test_a_page_is_drawn_from_an_outcome_alone(searched):
     pytest.importorskip("vl_convert")
-    from surefoot.pictures import svg
+    from surefoot.vega import svg
 
     drawn = [draw([searched], ["greedy"]) for draw in (sensitivity, searches, shapes, duels)]
     assert svg({"vconcat": drawn}).startswith("<svg")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import browsing
-from surefoot import Constant, Cosine, Exponential, Greedy, Polynomial, curves, pictures, report, spec, stats
+from surefoot import Constant, Cosine, Exponential, Greedy, Polynomial, curves, pictures, report, spec, stats, vega
 from surefoot.loop import train
 from surefoot.runs import Run, Trial, evaluation_steps
 
@@ -118,7 +118,7 @@ def test_thinning_keeps_order_ends_and_spikes(values: list[float], limit: int) -
 
 @given(st.floats(1e-12, 1e12), st.floats(1.01, 1e12), st.integers(1, 12))
 def test_ticks_are_few_and_within_the_axis(low: float, ratio: float, most: int) -> None:
-    found = pictures.ticks(low, low * ratio, most)
+    found = vega.ticks(low, low * ratio, most)
     assert len(found) <= most
     assert all(low <= tick <= low * ratio for tick in found)
 
@@ -193,7 +193,7 @@ def test_a_run_that_diverged_before_its_first_evaluation_can_be_drawn() -> None:
 
 
 def test_the_page_loads_nothing(html: str) -> None:
-    without_bundle = html.replace(pictures.vega().javascript_bundle(), "")
+    without_bundle = html.replace(vega.converter().javascript_bundle(), "")
     assert "http://" not in without_bundle
     assert "https://" not in without_bundle
     assert re.findall(r"(?:src|href)\s*=\s*\"([^\"]*)\"", without_bundle) == ["data:,"]
@@ -308,8 +308,8 @@ def test_a_click_in_the_legend_fades_the_others(opened: Page) -> None:
     before = strengths(opened)
     opened.locator("#figure-0 .role-legend-label text", has_text="cosine").click()
     after = strengths(opened)
-    cosine = pictures.LIGHT[pictures.order(POLICIES).index("cosine")]
-    assert set(before) == set(after) == set(pictures.LIGHT[: len(POLICIES)])
+    cosine = vega.LIGHT[pictures.order(POLICIES).index("cosine")]
+    assert set(before) == set(after) == set(vega.LIGHT[: len(POLICIES)])
     assert after[cosine] == before[cosine]
     assert all(float(max(after[colour])) < 0.1 <= float(min(before[colour])) for colour in after if colour != cosine)
 
@@ -337,4 +337,4 @@ def test_pointing_at_a_plot_lists_every_policys_value(opened: Page) -> None:
 def test_dark_colours_follow_the_readers_choice(opened: Page) -> None:
     opened.emulate_media(color_scheme="dark")
     opened.wait_for_selector("html[data-drawn=dark]")
-    assert pictures.DARK[0] in strengths(opened)
+    assert vega.DARK[0] in strengths(opened)

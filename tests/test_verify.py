@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import browsing
-from surefoot import pictures
+from surefoot import vega
 from surefoot.appended import JournalError
 from surefoot.cli import app
 from surefoot.nmf.verification.rules import RULES
@@ -199,7 +199,7 @@ def test_the_pictures_are_svg_on_white(verdicts):
 
 
 def test_the_page_loads_nothing_and_stays_small(html):
-    without_bundle = html.replace(pictures.vega().javascript_bundle(), "")
+    without_bundle = html.replace(vega.converter().javascript_bundle(), "")
     assert not re.search(r"https?://", without_bundle)
     assert len(html.encode()) < 2_000_000
 
@@ -213,7 +213,7 @@ def test_the_page_opens_in_a_browser_light_and_dark(browser, html, tmp_path, ver
         assert page.evaluate("[...document.querySelectorAll('figure')].every(each => each.scrollWidth <= each.clientWidth)")
         page.emulate_media(color_scheme="dark")
         page.wait_for_selector("html[data-drawn=dark]")
-        assert page.locator(f"#figure-2 .mark-rect path[fill='{pictures.DARK[0]}']").count() > 0
+        assert page.locator(f"#figure-2 .mark-rect path[fill='{vega.DARK[0]}']").count() > 0
 
 
 def test_pointing_at_a_cell_reads_its_numbers(browser, html, tmp_path):

@@ -18,6 +18,7 @@ from surefoot.course.adapt import adapt
 from surefoot.course.command import learn
 from surefoot.insight.command import explain
 from surefoot.judge.command import judge
+from surefoot.replay.command import replay
 from surefoot.runs import Store
 from surefoot.spec import from_dict
 from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
@@ -152,6 +153,7 @@ app.command()(verify_nmf)
 app.command()(learn)
 app.command()(adapt)
 app.command()(explain)
+app.command()(replay)
 app.command()(judge)
 
 

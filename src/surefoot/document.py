@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from surefoot import __version__, pictures
+from surefoot import __version__, vega
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ def render(
     notes: Sequence[str],
     sections: Iterable[str],
     reading: Mapping[str, str],
-    specs: Sequence[pictures.Spec],
+    specs: Sequence[vega.Spec],
 ) -> str:
     """An HTML document with everything in it.
 
@@ -38,30 +38,29 @@ def render(
     Raises:
         ImportError: vl-convert-python is not installed.
     """
-    bundle = pictures.vega().javascript_bundle()
-    themes = {"light": pictures.theme(), "dark": pictures.theme(pictures.DARK, ink="#c9ced6", faint="#2c3036")}
+    bundle = vega.converter().javascript_bundle()
     return Template(files("surefoot").joinpath("page.html").read_text("utf-8")).substitute(
         title=escape(title),
-        font=pictures.FONT,
-        light=_palette(pictures.LIGHT),
-        dark=_palette(pictures.DARK),
+        font=vega.FONT,
+        light=_palette(vega.LIGHT),
+        dark=_palette(vega.DARK),
         notes="\n".join(f"<p>{escape(note)}</p>" for note in notes),
         sections="\n".join(sections),
         reading="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in reading.items()),
         command=escape(command),
         version=escape(__version__),
-        figures=_json({"specs": specs, "themes": themes}),
+        figures=_json({"specs": specs, "themes": vega.themes()}),
         # Neither stands in the bundle today; in a string of JavaScript the backslash changes nothing.
         bundle=bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--"),
     )
 
 
-def write(path: str | Path, text: str) -> Path:
+def write(path: str | Path, held: str | bytes) -> Path:
     """Write a file, all of it or nothing, and return its path.
 
     Args:
         path: The file, replaced if it is there; its folder exists.
-        text: What it shall hold.
+        held: What it shall hold; text in UTF-8.
 
     Raises:
         OSError: The file cannot be written.
@@ -69,7 +68,7 @@ def write(path: str | Path, text: str) -> Path:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(held.encode() if isinstance(held, str) else held)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,6 +20,8 @@ out, err = Console(), Console(stderr=True)
 FAILED, REFUSED, STOPPED = 1, 2, 130
 
 PageOption = Annotated[Path, typer.Option("--page", help="Where to write the page, one HTML file.", dir_okay=False)]
+ColumnOption = Annotated[str | None, typer.Option("--column", help="Name of the loss in a log; else the usual ones.")]
+TagOption = Annotated[str | None, typer.Option("--tag", help="Name of the loss in TensorBoard; else the usual ones.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
 
 

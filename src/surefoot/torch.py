@@ -20,6 +20,7 @@ from surefoot.device import DeviceRunner
 from surefoot.first_steps import FirstSteps
 from surefoot.history import MOST, History
 from surefoot.ranks import mean_over_ranks
+from surefoot.rate_finder import RateFound, find_rate
 from surefoot.rollback import Rollback
 from surefoot.runner import runner
 from surefoot.snapshot import plain, restored
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from surefoot.accelerate import Prepared
+    from surefoot.drawing import Drawing
     from surefoot.policy import Policy
     from surefoot.runner import Runner
     from surefoot.spelling import GreedySettings
 
 _log = logging.getLogger("surefoot")
 
-__all__ = ["Alignment", "GreedyLR", "PolicyLR", "mean_over_ranks"]
+__all__ = ["Alignment", "GreedyLR", "PolicyLR", "RateFound", "find_rate", "mean_over_ranks"]
 
 
 class PolicyLR(LRScheduler):
@@ -207,6 +209,18 @@ class PolicyLR(LRScheduler):
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def plot(self) -> Drawing:
+        """The loss and the rate of the first group over the steps so far, and the reasons of changes.
+
+        A notebook shows it; `plot().save(path)` writes it as `.svg`, `.png`, `.html` or `.json`.
+
+        Raises:
+            ValueError: No loss was met yet.
+        """
+        from surefoot import plots  # Drawing is for those who look, and training does not wait for it.
+
+        return plots.of_schedule(self.history, base_rates(self.optimizer)[0])
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group: its base rate times the policy's scale."""

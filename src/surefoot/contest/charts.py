@@ -10,8 +10,9 @@ import numpy as np
 from surefoot.contest import progress
 from surefoot.contest.outcome import BEST, REGIMES
 from surefoot.contest.profiles import LIMIT, ratios
-from surefoot.pictures import GAP, Spec, table
+from surefoot.pictures import GAP
 from surefoot.runs import evaluation_steps
+from surefoot.vega import Spec, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from surefoot.contest.headlines import Headline
     from surefoot.contest.outcome import Outcome
-    from surefoot.pictures import Spec
+    from surefoot.vega import Spec
 
 TITLE = "Which learning-rate schedule?"
 FIRST = ("greedy-decay", "greedy", "networks-gradient")

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from surefoot import document
-from surefoot.pictures import Spec, svg, table
+from surefoot.vega import Spec, svg, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

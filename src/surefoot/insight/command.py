@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surefoot import __version__
-from surefoot.terminal import JsonOption, PageOption, failing, out, refusing
+from surefoot.terminal import ColumnOption, JsonOption, PageOption, TagOption, failing, out, refusing
 
 if TYPE_CHECKING:
     from surefoot.insight.log import Log
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def explain(
     run: Annotated[
         str,
-        typer.Argument(help="A run of --store, by its key or as problem/policy/seed; or a file of losses, CSV or JSON lines."),
+        typer.Argument(help="A run of --store, by its key or as problem/policy/seed; or a log of losses."),
     ],
     *,
     store: Annotated[
@@ -37,6 +37,8 @@ def explain(
     again: Annotated[
         bool, typer.Option("--again", help="Train the run again to measure what the policy sees besides losses.")
     ] = False,
+    column: ColumnOption = None,
+    tag: TagOption = None,
     page: PageOption = Path("surefoot-explained.html"),
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +47,7 @@ def explain(
     Example: surefoot explain losses.csv --policy networks-loss
     """
     with failing(), refusing():
-        found, notes = _explained(_found(run, store), policy, base, steps, again=again)
+        found, notes = _explained(_found(run, store, column=column, tag=tag), policy, base, steps, again=again)
         from surefoot.insight import page as pages
 
         name = Path(run).name if store is None else run
@@ -60,16 +62,16 @@ def explain(
     out.print(f"Page: {page.resolve()}", soft_wrap=True, highlight=False)
 
 
-def _found(run: str, store: Path | None) -> Log:
+def _found(run: str, store: Path | None, **which: str | None) -> Log:
     from surefoot.insight import log
     from surefoot.runs import Store
 
     if store is not None:
         with Store(store) as runs:
             return log.from_store(runs, run)
-    if not Path(run).is_file():
+    if not Path(run).exists():
         raise ValueError(f"there is no file {run}; name one with losses, or with --store a run of that store")
-    return log.from_file(run)
+    return log.from_file(run, **which)
 
 
 def _explained(log: Log, policy: str | None, base: float | None, steps: int | None, *, again: bool) -> tuple[Trace, list[str]]:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite, nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surefoot import lineup, spec
+from surefoot import lineup, loss_log, spec
 from surefoot.learned import Learned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from surefoot.runs import Run, Store, Trial
 
-_SIGNALS = ("alignment", "relative_step", "bound", "progress")
 _SHORTEST_PREFIX = 4
 
 
@@ -47,30 +41,20 @@ class Log:
         return made if isinstance(made, Learned) else None
 
 
-def from_file(path: str | Path) -> Log:
-    """A log from a file of comma-separated values or of JSON, one line for each step.
+def from_file(path: str | Path, **which: str | None) -> Log:
+    """A log from a file or a folder, as `surefoot.loss_log.read` reads it.
 
-    The first line of comma-separated values may name the columns, `loss`, `rate` and signals such as `alignment`, among any
-    others; without names the first is the loss and the second the rate. A line of JSON is an object with these names, a list
-    of loss and rate, or the loss alone.
+    Args:
+        path: The file or folder.
+        **which: `column` or `tag`, the name of the loss where it is not a usual one.
 
     Raises:
+        ImportError: It is TensorBoard's, and `tensorboard` is not installed.
         ValueError: A line cannot be read, or there is no loss.
         OSError: The file cannot be read.
     """
-    path = Path(path)
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    is_json = bool(lines) and (lines[0][0] in "{[" or path.suffix in {".json", ".jsonl"})
-    rows = [_parsed(line, path, number) for number, line in enumerate(lines, 1)] if is_json else _separated(lines, path)
-    if not rows:
-        raise ValueError(f"{path} must hold a loss on each line, and it is empty")
-    losses = [_number(row, "loss", path, number) for number, row in enumerate(rows, 1)]
-    every = {name for name in ("rate", *_SIGNALS) if all(name in row for row in rows)}
-    columns = {name: [_number(row, name, path, number) for number, row in enumerate(rows, 1)] for name in every}
-    rates = columns.pop("rate", None)
-    if rates is not None and not all(isfinite(rate) and rate >= 0.0 for rate in rates):
-        raise ValueError(f"the rates of {path} must be finite and 0 or more (leave the column out if they are not known)")
-    return Log(path.name, losses, rates, columns)
+    found = loss_log.read(path, **which)
+    return Log(found.name, found.losses, found.rates, found.signals)
 
 
 def from_store(store: Store, wanted: str) -> Log:
@@ -123,41 +107,3 @@ def _label(trial: Trial) -> str:
 def _is_meant(trial: Trial, wanted: str) -> bool:
     is_prefix = len(wanted) >= _SHORTEST_PREFIX and trial.key.startswith(wanted.lower())
     return is_prefix or wanted == named(trial)
-
-
-def _separated(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
-    rows = list(csv.reader(lines))
-    if rows and "loss" in (names := [name.strip() for name in rows[0]]):
-        return [dict(zip(names, row, strict=False)) for row in rows[1:]]
-    if rows and not _is_number(rows[0][0]):
-        raise ValueError(
-            f"the columns of {path} must be named, one of them loss, or be losses and rates; got {lines[0][:60]!r}"
-        )
-    return [dict(zip(("loss", "rate"), row, strict=False)) for row in rows]
-
-
-def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"line {number} of {path} must be JSON, got {line[:60]!r}") from error
-    if isinstance(found, Mapping):
-        return dict(found)
-    return dict(zip(("loss", "rate"), found if isinstance(found, list) else [found], strict=False))
-
-
-def _number(row: Mapping[str, Any], name: str, path: Path, number: int) -> float:
-    value = row.get(name)
-    if value is None and name in row and name != "rate":
-        return nan  # How JSON writes what is no number.
-    if not _is_number(value):
-        raise ValueError(f"row {number} of {path} must have a number for {name}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, bool)

@@ -9,7 +9,7 @@ import numpy as np
 
 from surefoot.curves import thin
 from surefoot.features import Features
-from surefoot.pictures import Spec, table, ticks
+from surefoot.vega import Spec, table, ticks
 
 if TYPE_CHECKING:
     from surefoot.insight.tracing import Moment, Trace

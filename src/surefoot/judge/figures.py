@@ -9,8 +9,9 @@ import numpy as np
 from surefoot.judge import worth
 from surefoot.judge.blocks import POINTS
 from surefoot.judge.entrants import Contestant, policy
-from surefoot.pictures import GAP, Spec, table, ticks
+from surefoot.pictures import GAP
 from surefoot.policy import schedule
+from surefoot.vega import Spec, table, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from surefoot.nmf.verification import catapult
-from surefoot.pictures import Spec, svg, table
+from surefoot.vega import Spec, svg, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
