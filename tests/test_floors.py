@@ -12,7 +12,7 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed "
-        "waves combine runner hold_all spelling checkpoint budget epoch_file running_mean"
+        "waves combine runner hold_all spelling checkpoint budget epoch_file running_mean range_seen"
     ),
     1: (
         "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop "
@@ -21,12 +21,12 @@ FLOORS = {
     2: (
         "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
         "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn hf evaluated "
-        "accelerate lightning skorch ignite optax keras"
+        "accelerate lightning skorch ignite optax keras vega document drawing plots range_plot put_back rate_finder"
     ),
     3: "learn",
     4: (
-        "contest course insight cards catalogue lineup workers compare curves pictures appended document report tables "
-        "terminal verify judge cli __main__"
+        "loss_log tensorboard_log replay contest course insight cards catalogue lineup workers compare curves pictures "
+        "appended report tables terminal verify judge cli __main__"
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}
