@@ -141,7 +141,7 @@ class Results:
     def wall() -> str:
         """What a step costs, as the page on benchmarks has it."""
         text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
-        part = text[text.index("`python benchmarks/line_search.py`") :]
+        part = text[text.index("`python benchmarks/line_search.py`") :].partition("\n## ")[0]
         return "\n".join(line for line in part.splitlines() if line.startswith("|"))
 
     def forwards(self) -> str:
