@@ -186,7 +186,7 @@ def _section(each: Replayed, base: float | None) -> str:
 def _row(cells: Sequence[str], tag: str) -> str:
     """A row of the table: words to the left, numbers to the right."""
     *numbers, why = map(escape, cells)
-    return f'<tr>{"".join(f"<{tag}>{text}</{tag}>" for text in numbers)}<{tag} style="text-align: left">{why}</{tag}></tr>'
+    return f'<tr>{"".join(f"<{tag}>{text}</{tag}>" for text in numbers)}<{tag} class="words">{why}</{tag}></tr>'
 
 
 def _finite(value: float) -> float | None:
