@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+Because = tuple[Callable[..., str], tuple[Any, ...]]
+"""A reason that was not put into words yet: what does it, and what it needs."""
 
 
 class Change(NamedTuple):

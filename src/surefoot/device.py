@@ -44,6 +44,9 @@ class DeviceRunner:
         """Nothing: whoever asked would have to wait for the device."""
         return ""
 
+    def because(self) -> None:
+        """Nothing, likewise."""
+
 
 def _on(device: torch.device, value: Any) -> Any:
     """A state's tensors as buffers of their own on a device."""

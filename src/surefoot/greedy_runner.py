@@ -13,6 +13,7 @@ from surefoot.evidence import Trend
 from surefoot.greedy import GreedyState
 
 if TYPE_CHECKING:
+    from surefoot.changes import Because
     from surefoot.greedy import Greedy
 
 
@@ -37,7 +38,7 @@ class GreedyRunner:
         self._in_stage = bool(state.raising or state.cutting or state.climbing)
         self._scatter = state.scatter
         self._trend: Trend | None = None
-        self._moved: tuple[int, int, bool, float] | None = None
+        self._moved: tuple[int, int, bool, float, float] | None = None
         self._open_window(state.window)
 
     @property
@@ -87,7 +88,11 @@ class GreedyRunner:
 
     def why(self) -> str:
         """Why the last loss moved the scale, in words; empty if it did not."""
-        return self._policy.explain(*self._moved, self.scale) if self._moved and self._moved[-1] != self.scale else ""
+        return self._policy.explain(*self._moved) if self._moved and self._moved[-2] != self._moved[-1] else ""
+
+    def because(self) -> Because | None:
+        """What says so, and with what."""
+        return (self._policy.explain, self._moved) if self._moved and self._moved[-2] != self._moved[-1] else None
 
     def _count_in_stage(self, is_better: bool) -> None:
         if self._climbing or self._policy.stage == "continue":
@@ -125,9 +130,8 @@ class GreedyRunner:
     def _act(self, start_raise: bool, start_cut: bool) -> None:
         """Move the scale, as was just decided or as a stage goes on to, and count the stages down."""
         policy, raising, cutting, scale = self._policy, self._raising, self._cutting, self.scale
-        goes_on = policy.stage == "continue"
-        self._moved = raising, cutting, self._climbing, scale
-        if self._climbing:
+        goes_on, climbing = policy.stage == "continue", self._climbing
+        if climbing:
             self.scale = min(scale / policy.factor, 1.0)
             self._climbing = self.scale < 1.0
         elif start_raise or (goes_on and raising):
@@ -136,6 +140,7 @@ class GreedyRunner:
         elif start_cut or (goes_on and cutting):
             self.scale = max(scale * policy.factor, policy.min_scale)
             self._stuck += start_cut and scale <= policy.min_scale
+        self._moved = raising, cutting, climbing, scale, self.scale
         self._raising = policy.raise_stage if start_raise else raising - (raising > 0)
         self._cutting = policy.cut_stage if start_cut else cutting - (cutting > 0)
         if policy.reset_after is not None and self._stuck >= policy.reset_after:

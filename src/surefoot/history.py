@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from surefoot.changes import Change
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from surefoot.changes import Change
+    from surefoot.changes import Because
+
+    Noted = tuple[int, float, float, Because, float, Sequence[Any]]
 
 MOST = 2048
-"""Points that are kept; when there are more, neighbours are merged in pairs."""
+"""Points that are kept of what is long ago; when there are more, neighbours are merged in pairs."""
+BLOCK = 8 * MOST
+"""Steps that are kept one by one before they are summed up; many at once, because that takes less time for each."""
 REMEMBERED = 1000
 """Changes that are kept, the last ones."""
 
@@ -46,7 +54,6 @@ class History:
     ([3.0, 2.0, 4.0], [1.0, 1.0, 0.5])
 
     Attributes:
-        changes: The last changes, oldest first.
         keep: Takes note of a step's loss, in the time that a list takes. Whoever calls it calls `thin` now and then.
 
     Args:
@@ -55,11 +62,11 @@ class History:
     """
 
     def __init__(self, begin: int = 0, scale: float = 1.0) -> None:
-        self.changes: deque[Change] = deque(maxlen=REMEMBERED)
+        self._noted: deque[Noted] = deque(maxlen=REMEMBERED)
         self._begin = begin
         self._width = 1  # Steps in a point.
         self._points = np.empty((0, 4))  # Lowest, mean and highest loss, and the scale after the last.
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # An array would take three times as long to append to.
         # Not in pairs: tuples would keep Python's collector busy.
         self._turns, self._scales = [0], [scale]
         self.keep = self._losses.append
@@ -69,9 +76,18 @@ class History:
 
     def __deepcopy__(self, memory: dict[int, Any]) -> History:
         other = History(self._begin)
-        other.changes, other._width, other._points = self.changes.copy(), self._width, self._points.copy()
+        other._noted, other._width, other._points = self._noted.copy(), self._width, self._points.copy()
         other._losses[:], other._turns[:], other._scales[:] = self._losses, self._turns, self._scales
         return other
+
+    @property
+    def changes(self) -> list[Change]:
+        """The last changes, oldest first."""
+        return list(map(told, self._noted))
+
+    def note(self, noted: Noted) -> None:
+        """Take note of a change: what a `Change` says, but for the reason, which is put into words when somebody asks."""
+        self._noted.append(noted)
 
     def turn(self, scale: float) -> None:
         """Take note of the scale after the last loss, where it is another than before."""
@@ -88,21 +104,28 @@ class History:
 
     def thin(self) -> None:
         """Sum up what is new, if it is much."""
-        whole = len(self._losses) // MOST * MOST
+        whole = len(self._losses) // BLOCK * BLOCK
         if not whole:
             return
         self._points = np.concatenate([self._points, _summed(self._steps()[:, :whole], self._width)])
         later = bisect(self._turns, whole)
         self._turns[:] = [0, *(turn - whole for turn in self._turns[later:])]
         del self._losses[:whole], self._scales[: later - 1]
-        while len(self._points) > MOST and self._width < MOST:
+        while len(self._points) > MOST and self._width < BLOCK:
             self._points = _paired(self._points)
             self._width *= 2
 
     def _steps(self) -> NDArray[np.float64]:
         """The new losses, and the scale after each; shape (2, steps)."""
-        after = np.searchsorted(self._turns, np.arange(1, len(self._losses) + 1), side="right") - 1
-        return np.stack([np.array(self._losses, np.float64), np.array(self._scales, np.float64)[after]])
+        lengths = np.diff([*self._turns, len(self._losses) + 1])
+        lengths[0] -= 1  # A scale that is turned to after n losses is that of the n-th already.
+        return np.stack([np.array(self._losses, np.float64), np.repeat(self._scales, lengths)])
+
+
+def told(noted: Noted) -> Change:
+    """A change that was noted, with its reason in words."""
+    step, before, scale, (put, needed), loss, rates = noted
+    return Change(step, before, scale, put(*needed), loss, tuple(map(float, rates)))
 
 
 def _summed(steps: NDArray[np.float64], width: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from surefoot.changes import reason
+from surefoot.changes import Because, reason
 from surefoot.greedy import Greedy
 from surefoot.greedy_runner import GreedyRunner
 
@@ -28,6 +28,10 @@ class Runner(Protocol):
         """Why the last loss changed the scale, in a few words; empty if it did not, or if nothing was decided."""
         ...
 
+    def because(self) -> Because | None:
+        """What says so when it is called with what comes along, for those who may never ask; None if `why` were empty."""
+        ...
+
 
 class Fold:
     """The plain runner: it folds `policy.update` over the losses."""
@@ -45,6 +49,11 @@ class Fold:
     def why(self) -> str:
         """Why the last loss changed the scale, in a few words; empty if it did not, or if nothing was decided."""
         return reason(self.policy, self._before, self.state)
+
+    def because(self) -> Because | None:
+        """The same, in words at once: the states would have to be kept otherwise."""
+        said = self.why()
+        return (str, (said,)) if said else None
 
 
 def runner(policy: Policy[Any], state: Any = None) -> Runner:

@@ -15,10 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from surefoot import budget, checkpoint, checks, spelling
 from surefoot.alignment import Alignment, asked_for
 from surefoot.arithmetic import widen
-from surefoot.changes import Change
 from surefoot.device import DeviceRunner
 from surefoot.first_steps import FirstSteps
-from surefoot.history import MOST, History
+from surefoot.history import BLOCK, History, told
 from surefoot.ranks import mean_over_ranks
 from surefoot.rate_finder import RateFound, find_rate
 from surefoot.rollback import Rollback
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from surefoot.accelerate import Prepared
+    from surefoot.changes import Change
     from surefoot.drawing import Drawing
     from surefoot.policy import Policy
     from surefoot.runner import Runner
@@ -132,6 +132,8 @@ class PolicyLR(LRScheduler):
         self._begin(0)
         super().__init__(optimizer, last_epoch)
         self._measured = Alignment(optimizer) if asked_for(policy) else None
+        # One question in a step where there would be four.
+        self._is_special = not (self._watch is None and self._measured is None and self._rollback is None)
         if on_device:
             self._settle(policy.init())
             self._write(self.state.scale)
@@ -165,26 +167,24 @@ class PolicyLR(LRScheduler):
             TypeError: The loss is not a number.
             ValueError: The loss is a tensor with several elements, or there is none although the policy is nothing without.
         """
-        if self._prepared is not None and not self._is_due(metrics):
-            return
-        if self._watch is not None:
-            signals = {"progress": self._watch.progress()} | signals
-        if self._measured is not None:
-            signals = self._taken() | signals
+        if self._is_special:
+            if self._prepared is not None and not self._is_due(metrics):
+                return
+            signals = self._measurements() | signals
         if type(metrics) is not float or self._observed:
             metrics = self._loss(metrics, signals)
-        self.last_epoch += 1
+        self.last_epoch = step = self.last_epoch + 1
         scale = self._runner.advance(metrics, **signals) if signals else self._runner.advance(metrics)
         written, groups = self._written
         if self._on_device is not True:
             self.history.keep(metrics)
-            if self.last_epoch >= self._next_look:
+            if step >= self._next_look:
                 self._look(metrics)
         if scale is not written or len(self.optimizer.param_groups) != groups:
             self._write(scale)
             if self._on_device is not True and scale != written:
                 self._tell(metrics, written, scale)
-        if self._rollback is not None:
+        if self._is_special and self._rollback is not None:
             self._rollback.step(self.state.alarms)
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
@@ -268,7 +268,7 @@ class PolicyLR(LRScheduler):
         """Set by it, when it has taken the scheduler in."""
         from surefoot.accelerate import Prepared
 
-        self._prepared = self._prepared or Prepared(self.optimizer)
+        self._prepared, self._is_special = self._prepared or Prepared(self.optimizer), True
 
     def _is_due(self, metrics: Any) -> bool:
         """Take note of a loss after `accelerator.prepare`, and tell whether it completes an optimizer step."""
@@ -284,20 +284,24 @@ class PolicyLR(LRScheduler):
     def _tell(self, loss: float, before: float, scale: float) -> None:
         """Keep a change of the scale, and tell of it if it was a decision."""
         self.history.turn(scale)
-        if not (reason := self._runner.why()):
+        because = self._runner.because()
+        if because is None:
             return
-        change = Change(self.last_epoch, before, scale, reason, loss, tuple(map(float, self._last_lr)))
-        self.history.changes.append(change)
-        _log.info("step %d: %s, scale %.4g, rate %.4g", change.step, reason, scale, change.rates[0], extra={"surefoot": change})
-        for listener in tuple(self._listeners):
-            listener(change)
+        noted = self.last_epoch, before, scale, because, loss, self._last_lr
+        self.history.note(noted)
+        if self._listeners or _log.isEnabledFor(logging.INFO):
+            change = told(noted)
+            said = "step %d: %s, scale %.4g, rate %.4g"
+            _log.info(said, change.step, change.reason, scale, change.rates[0], extra={"surefoot": change})
+            for listener in tuple(self._listeners):
+                listener(change)
 
     def _look(self, loss: float) -> None:
         """Look at the first steps one by one, and after every so many others see to the history."""
         if self._first_steps is not None and self._first_steps.look(loss, stacklevel=3):
             return
         self._first_steps = None
-        self._next_look = self.last_epoch + MOST
+        self._next_look = self.last_epoch + BLOCK
         self.history.thin()
 
     def _begin(self, steps: int) -> None:
@@ -322,12 +326,14 @@ class PolicyLR(LRScheduler):
                 return metrics
         return float(metrics)
 
-    def _taken(self) -> dict[str, Any]:
-        """What was measured of the last step."""
-        assert self._measured is not None
-        signals = self._measured.take()
+    def _measurements(self) -> dict[str, Any]:
+        """What is known of the last step besides its loss."""
+        signals = {} if self._watch is None else {"progress": self._watch.progress()}
+        if self._measured is None:
+            return signals
         is_on_device = isinstance(self._runner, DeviceRunner)
-        return {name: value if is_on_device else float(value) for name, value in signals.items()}
+        measured = self._measured.take()
+        return signals | {name: value if is_on_device else float(value) for name, value in measured.items()}
 
     def _device(self) -> torch.device | None:
         """The device that all rates are tensors on, if there is one."""
@@ -365,7 +371,10 @@ class PolicyLR(LRScheduler):
         rates: list[float | Tensor] = []
         for group in groups:
             rate = group["lr"]
-            if isinstance(rate, Tensor):
+            if type(rate) is float and type(scale) is float:
+                group["lr"] = new = group.setdefault("initial_lr", rate) * scale
+                rates.append(new)
+            elif isinstance(rate, Tensor):
                 new = group.setdefault("initial_lr", rate.clone()) * scale
                 rate.copy_(new) if isinstance(new, Tensor) else rate.fill_(new)
                 rates.append(rate.clone())
