@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # Type variables are described by the text around them.
     (r"py:class", r"(surefoot\.\w+\.)?[RSTU]"),
     # So are names that stand for longer types, and another project's table.
-    (r"py:class", r"((pictures|vega)\.)?(Array|Claim|Losses|Line|Rates|Spec|Table|Verdicts?)"),
+    (r"py:class", r"((pictures|vega)\.)?(Array|Because|Claim|Losses|Line|Noted|Rates|Spec|Table|Verdicts?)"),
     # A callable without arguments, as napoleon takes it apart.
     (r"py:class", r"Callable\[\[\]"),
 ]

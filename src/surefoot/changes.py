@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 Because = tuple[Callable[..., str], tuple[Any, ...]]
-"""A reason that was not put into words yet: what does it, and what it needs."""
+"""A reason that was not put into words yet, as a function that does so and what it needs."""
 
 
 class Change(NamedTuple):
