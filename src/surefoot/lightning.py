@@ -247,9 +247,11 @@ def _unscaled(trainer: Any, loss: Tensor) -> Tensor:
 def _tell(trainer: Any, change: Change) -> None:
     """Tell the loggers; Python's `logging` was told by the scheduler."""
     told = change.told()
-    reason = told.pop("surefoot/reason")
+    reason = change.reason
+    numbers = {name: value for name, value in told.items() if value is not reason}
     for logger in trainer.loggers:
-        logger.log_metrics(told, step=trainer.global_step)
+        # That of W&B takes words among its metrics; others refuse them.
+        logger.log_metrics(told if hasattr(logger, "log_text") else numbers, step=trainer.global_step)
         write = getattr(getattr(logger, "experiment", None), "add_text", None)
         if write is not None:
             write("surefoot/reason", reason, trainer.global_step)
