@@ -98,7 +98,8 @@ class GreedyLR(surefoot.torch.GreedyLR):
         min_lr: Lower limit of the rates, one number or one per group; the base rates must not be below it.
         max_lr: Upper limit of the rates, likewise.
         eps: The largest change of a rate that is not worth making, 0 or more.
-        verbose: Kept, and without effect: every change of the rates is logged, at INFO, to the logger `surefoot`.
+        verbose: Kept, and without effect: every change of the first group's rate is logged, at INFO, to the logger
+            `surefoot`.
         smooth: Whether losses are averaged before they are compared.
         window_size: How many, 1 or more.
         reset_start: Cuts decided with all rates at their lower limits before everything starts over; None for never.
@@ -193,7 +194,7 @@ class GreedyLR(surefoot.torch.GreedyLR):
 
     @property
     def verbose(self) -> bool:
-        """What it was made with; every change of the rates is logged anyway."""
+        """What it was made with; changes are logged anyway."""
         return self._verbose
 
     def step(self, metrics: Any = None, epoch: int | None = None, **signals: Any) -> None:  # type: ignore[override]
