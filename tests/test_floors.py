@@ -12,7 +12,7 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed "
-        "waves combine runner hold_all spelling checkpoint budget epoch_file running_mean range_seen"
+        "waves combine runner hold_all spelling checkpoint budget running_mean range_seen"
     ),
     1: (
         "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop "
@@ -21,7 +21,8 @@ FLOORS = {
     2: (
         "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
         "hypergradient_descent momo backtracking models networks stacked zoo tasks gym sb3 sklearn hf evaluated "
-        "accelerate lightning skorch ignite optax keras vega document drawing plots range_plot put_back rate_finder"
+        "accelerate lightning skorch ignite optax keras vega document drawing plots range_plot put_back rate_finder "
+        "epoch_file"
     ),
     3: "learn",
     4: (

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from surefoot import document
+
+if TYPE_CHECKING:
+    import os
 
 
 class EpochFile:
@@ -41,12 +45,7 @@ class EpochFile:
         before = self._read()
         kept = {name: before[name] for name in (str(epoch - 1),) if name in before} | {str(epoch): state}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps({"epochs": kept}), "utf-8")
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        document.write(self.path, json.dumps({"epochs": kept}))
 
     def epochs(self) -> list[int]:
         """The epochs whose beginnings are known; none if there is no file."""
