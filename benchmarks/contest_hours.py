@@ -23,7 +23,8 @@ import numpy as np
 from surefoot.contest import blocks
 from surefoot.contest.rows import Rows
 from surefoot.contest.study import of_folder
-from surefoot.workers import TRAINING, settle
+from surefoot.engine import TRAINING
+from surefoot.engine.settling import settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

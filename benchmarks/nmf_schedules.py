@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surefoot import Constant, Cosine, Exponential, Greedy, Hypergradient, InverseTime, Linear, Step
+from surefoot.engine import Local, perform
 from surefoot.nmf import Factorisation, Matrices
-from surefoot.workers import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,7 +221,7 @@ def main() -> None:
     with ROWS.open("a", encoding="utf-8") as file:
         if not there:
             print(json.dumps(definition()), file=file, flush=True)
-        for done, (key, row) in enumerate(in_processes(cell, missing, workers=workers), start=1):
+        for done, (key, row) in enumerate(perform(Local(workers), cell, missing), start=1):
             print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
             print(f"{done}/{len(missing)} {', '.join(key)}: {row['seconds']} s", flush=True)
 

@@ -24,9 +24,9 @@ FLOORS = {
         "accelerate lightning skorch ignite optax keras vega document drawing plots range_plot put_back rate_finder "
         "epoch_file"
     ),
-    3: "learn",
+    3: "engine learn",
     4: (
-        "loss_log tensorboard_log replay contest course insight cards catalogue lineup workers compare curves pictures "
+        "loss_log tensorboard_log replay contest course insight cards catalogue lineup compare curves pictures "
         "appended report tables terminal verify judge cli __main__"
     ),
 }
@@ -78,7 +78,7 @@ def test_the_first_floor_adds_numpy_the_array_api_and_safetensors(room):
 
 HEAVY = (
     "numpy torch jax optax keras flax equinox sklearn transformers accelerate lightning skorch ignite typer rich vl_convert "
-    "gymnasium stable_baselines3 ray polars scipy tensorboard"
+    "gymnasium stable_baselines3 ray psutil polars scipy tensorboard"
 )
 
 

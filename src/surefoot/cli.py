@@ -170,6 +170,7 @@ def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json:
 
 def _train(planned: Plan, store: Store, workers: int) -> None:
     from surefoot.compare import execute
+    from surefoot.engine import Local
 
     trials = planned.trials
     there = sum(trial in store for trial in trials)
@@ -178,7 +179,7 @@ def _train(planned: Plan, store: Store, workers: int) -> None:
     with progress() as bar:
         task = bar.add_task("Training", total=len(trials), completed=there)
         try:
-            for trial, run in execute(planned, store, workers=workers, on_interrupt=_say_stopping):
+            for trial, run in execute(planned, store, engine=Local(workers), on_interrupt=_say_stopping):
                 there += 1
                 bar.advance(task)
                 name = lineup.label(from_dict(trial.policy), trial.steps)

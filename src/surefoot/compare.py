@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from surefoot import catalogue, checks, lineup, spec, stats
+from surefoot.engine import perform
 from surefoot.fleet import fleet
 from surefoot.learned import Learned
 from surefoot.loop import Row, drive, train
 from surefoot.policy import parts
 from surefoot.runs import Run, Store, Trial, evaluation_steps
-from surefoot.workers import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from surefoot.engine import Engine, Event, Limits
     from surefoot.policy import Policy
     from surefoot.problems import Problem
 
@@ -205,17 +207,28 @@ def run_crew(trials: Sequence[Trial]) -> list[Run]:
 
 
 def execute(
-    plan: Plan, store: Store, *, workers: int, on_interrupt: Callable[[], None] = lambda: None
+    plan: Plan,
+    store: Store,
+    *,
+    engine: Engine,
+    limits: Limits | None = None,
+    tell: Callable[[Event], None] = lambda _event: None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Trial, Run]]:
     """Train the trials of a plan that are not in the store yet, keep each run as it is finished, and yield it.
 
-    For Ctrl-C, killed workers and exceptions, see `surefoot.workers.in_processes`.
+    Who is trained together depends on the plan alone, and those who are get into the store together: a plan that was stopped
+    ends with the figures of one that was not, to the last bit.
+
+    For the engine, Ctrl-C, killed workers and failures, see `surefoot.engine.perform`.
     """
-    missing = [trial for trial in plan.trials if trial not in store]
-    for together, runs in in_processes(run_crew, crews(missing), workers=workers, on_interrupt=on_interrupt):
-        for trial, run in zip(together, runs, strict=True):
-            store.add(run)
-            yield trial, run
+    left = (tuple(trial for trial in crew if trial not in store) for crew in crews(plan.trials))
+    missing = (crew for crew in left if crew)
+    work = perform(engine, run_crew, missing, limits=limits, tell=tell, on_interrupt=on_interrupt)
+    with closing(work) as finished:
+        for together, runs in finished:
+            store.add(*runs)
+            yield from zip(together, runs, strict=True)
 
 
 def judge(plan: Plan, store: Store) -> list[stats.Cell]:

@@ -170,18 +170,11 @@ class Store:
             row = self._connection.execute(query, (trial.key,)).fetchone()
         return row and self._read(*row)
 
-    def add(self, run: Run) -> None:
-        """Keep a run, all of it or nothing."""
-        steps = np.column_stack([run.loss, run.rate]).astype("<f4")
-        held_out = np.column_stack([run.held_out_step, run.held_out]).astype("<f4")
+    def add(self, *runs: Run) -> None:
+        """Keep runs, all of them or nothing."""
         with self._said_plainly(), self._transaction():
-            insert = "INSERT OR IGNORE INTO run (key, trial, status, seconds) VALUES (?, ?, ?, ?)"
-            values = (run.trial.key, run.trial.to_json(), run.status, run.seconds)
-            cursor = self._connection.execute(insert, values)
-            if cursor.rowcount:
-                measured = {f"{_SIGNAL}{name}": np.asarray(values, "<f4")[:, None] for name, values in run.signals.items()}
-                for series, rows in {"steps": steps, "held_out": held_out, **measured}.items():
-                    self._add_chunks(int(cursor.lastrowid or 0), series, rows)
+            for run in runs:
+                self._insert(run)
 
     def close(self) -> None:
         """Close the file."""
@@ -209,6 +202,17 @@ class Store:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _insert(self, run: Run) -> None:
+        steps = np.column_stack([run.loss, run.rate]).astype("<f4")
+        held_out = np.column_stack([run.held_out_step, run.held_out]).astype("<f4")
+        insert = "INSERT OR IGNORE INTO run (key, trial, status, seconds) VALUES (?, ?, ?, ?)"
+        told = (run.trial.key, run.trial.to_json(), run.status, run.seconds)
+        cursor = self._connection.execute(insert, told)
+        if cursor.rowcount:
+            measured = {f"{_SIGNAL}{name}": np.asarray(values, "<f4")[:, None] for name, values in run.signals.items()}
+            for series, rows in {"steps": steps, "held_out": held_out, **measured}.items():
+                self._add_chunks(int(cursor.lastrowid or 0), series, rows)
 
     def _add_chunks(self, run: int, series: str, rows: NDArray[np.float32]) -> None:
         for first in range(0, len(rows), CHUNK_ROWS):

@@ -17,8 +17,8 @@ from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
 from surefoot.contest.rows import CellName, Rows, definitions
 from surefoot.contest.tasks import load
+from surefoot.engine import Local, perform
 from surefoot.nmf import Factorisation
-from surefoot.workers import TRAINING, in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,7 +151,7 @@ def carry_out(
             for some in _portions(waiting, workers):
                 if seconds is not None and monotonic() - began > seconds:
                     return True
-                with closing(in_processes(blocks.run, some, workers=workers, preload=TRAINING)) as finished:
+                with closing(perform(Local(workers), blocks.run, some)) as finished:
                     for block, made in finished:
                         rows.add(block.cell, made)
                         left -= 1

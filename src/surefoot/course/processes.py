@@ -8,8 +8,9 @@ from multiprocessing.connection import wait
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from surefoot.engine import TRAINING
+from surefoot.engine.settling import settle
 from surefoot.learn import Record
-from surefoot.workers import DEATHS, TRAINING, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,7 @@ def learn(
         on_interrupt: Called at the first Ctrl-C.
 
     Raises:
-        LearningError: A training failed, or its process died more than `surefoot.workers.DEATHS` times.
+        LearningError: A training failed, or its process died more than `DEATHS` times.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     school = _School(order)
@@ -161,6 +162,7 @@ class _School:
             line.close()
 
 
+DEATHS = 3
 _DEAD = "dead"
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot import __version__, checks, document
 from surefoot.appended import JournalError
+from surefoot.engine import TRAINING, Local, perform
 from surefoot.judge import arenas, blocks, study
 from surefoot.judge.entrants import Candidate
 from surefoot.judge.rows import Rows
 from surefoot.judge.study import Findings, Study
-from surefoot.workers import TRAINING, in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +78,7 @@ def carry_out(
 
         def train(missing: Sequence[Block]) -> None:
             preload = TRAINING if on == "networks" else (blocks.__name__,)
-            for block, made in in_processes(blocks.run, missing, workers=workers, preload=preload):
+            for block, made in perform(Local(workers), blocks.run, missing, preload=preload):
                 rows.add(made)
                 tell(block, len(rows.there))
 

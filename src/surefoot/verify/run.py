@@ -12,9 +12,9 @@ import numpy as np
 
 from surefoot import checks
 from surefoot.appended import JournalError
+from surefoot.engine import Local, perform
 from surefoot.nmf.verification.fleets import Problems, draw, split
 from surefoot.nmf.verification.rules import RULES
-from surefoot.workers import in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,9 +115,9 @@ def execute(
 ) -> Iterator[Piece]:
     """Do the work in processes, keep every piece as it is finished, and yield it.
 
-    For Ctrl-C, killed workers and exceptions, see `surefoot.workers.in_processes`.
+    For Ctrl-C, killed workers and exceptions, see `surefoot.engine.perform`.
     """
-    for piece, lines in in_processes(check, pieces, workers=workers, on_interrupt=on_interrupt, preload=[__name__]):
+    for piece, lines in perform(Local(workers), check, pieces, on_interrupt=on_interrupt, preload=[__name__]):
         journal.add(lines)
         yield piece
 

@@ -1,0 +1,254 @@
+"""The engine of one machine: processes that are watched over by this one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from math import ceil
+from multiprocessing.connection import wait as wait_for
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from surefoot import checks
+from surefoot.engine.actors import ProcessActor
+from surefoot.engine.processes import Process
+from surefoot.engine.protocol import TRAINING, Began, Failed, Finished, Lost, WorkError
+from surefoot.engine.settling import context
+from surefoot.engine.worker import ALIVE, BEGAN, DONE, WRONG, Orders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from surefoot.engine.protocol import Event, Limits
+
+T = TypeVar("T")
+
+AT_ONCE = 1.0
+"""Seconds that a process shall have work for: it takes a tenth of one to begin."""
+MOST = 1000
+"""Items in a batch at most."""
+_NEWEST = 0.1
+MISSTARTS = 3
+"""How often in a row a process may fail to start, as it does when the server that forks was killed."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """Processes of this machine, forked from a server that has imported what they need.
+
+    An item has a process to itself, but that items of less than a second share one, one after another. A worker that dies
+    costs the item that it was at. Workers end with this process, however it ends.
+
+    Attributes:
+        workers: How many processes at once, 0 or more; one for each processor if 0.
+        devices: Numbers of the GPUs for items that need some; those that PyTorch sees if None.
+
+    Raises:
+        TypeError: The number of workers is not a number.
+        ValueError: It is below 0.
+    """
+
+    workers: int = 0
+    devices: tuple[str, ...] | None = None
+    name: str = field(default="local", init=False)
+
+    def __post_init__(self) -> None:
+        checks.whole("workers", self.workers, low=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """There is nothing to be ended: pools end with themselves."""
+
+    def open(self, function: Callable[[T], Any], limits: Limits, preload: Sequence[str] = TRAINING) -> LocalPool[T]:
+        """Workers for a function.
+
+        Raises:
+            ValueError: Items need more GPUs than there are.
+        """
+        slots: list[str | None] = [None] * max(1, (self.workers or os.cpu_count() or 1) // limits.cpus)
+        if limits.gpus:
+            slots = _shares(_visible() if self.devices is None else self.devices, limits.gpus)[: len(slots)]
+        return LocalPool(function, limits, tuple(preload), slots)
+
+    def actor(self, make: Callable[..., Any], *arguments: Any, preload: Sequence[str] = TRAINING) -> ProcessActor:
+        """An object in a process of its own."""
+        return ProcessActor(make, arguments, preload)
+
+
+class LocalPool(Generic[T]):
+    """Processes for one function: see `surefoot.engine.protocol.Pool`.
+
+    Args:
+        function: What to do.
+        limits: What an item may take.
+        preload: Modules that are imported once.
+        slots: A place for each process that there may be at once, with the GPUs that it may see, all if None.
+    """
+
+    def __init__(
+        self, function: Callable[[T], Any], limits: Limits, preload: tuple[str, ...], slots: Sequence[str | None]
+    ) -> None:
+        beat = min(limits.silence / 4, 1.0 if limits.memory is None else 0.2)
+        self._orders = [Orders(function, preload, limits.cpus, beat, devices) for devices in slots]
+        self._limits, self._context = limits, context(preload)
+        self._queue: deque[tuple[int, T]] = deque()
+        self._processes: dict[int, Process] = {}
+        self._submitted = self._ended = self._misstarts = 0
+        self._deaths: dict[int, int] = {}
+        self._pace = Pace()
+        self._is_stopping = False
+        self._host = socket.gethostname()
+
+    @property
+    def room(self) -> int:
+        """How many more items are wanted: as many as give every worker another batch."""
+        return len(self._orders) * self._pace.batch - len(self._queue)
+
+    @property
+    def pending(self) -> int:
+        """How many items have not ended."""
+        return self._submitted - self._ended
+
+    def submit(self, item: T) -> None:
+        """Take on an item."""
+        self._queue.append((self._submitted, item))
+        self._submitted += 1
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What has happened."""
+        self._start()
+        lines = {process.line: process for process in self._processes.values()}
+        soonest = min((process.patience(self._limits) for process in lines.values()), default=seconds)
+        events: list[Event] = []
+        for line in wait_for(list(lines), min(seconds, soonest)):
+            events += self._heard(lines[line])
+        for process in self._processes.values():
+            process.check(self._limits)
+        self._start()
+        return events
+
+    def stop(self) -> None:
+        """Forget what has not begun."""
+        self._is_stopping = True
+        self._ended += len(self._queue)
+        self._queue.clear()
+        for process in self._processes.values():
+            process.stop()
+
+    def close(self) -> None:
+        """Kill whoever is left."""
+        while self._processes:
+            self._processes.popitem()[1].close()
+
+    def _start(self) -> None:
+        """Give the free places batches."""
+        free = [slot for slot in range(len(self._orders)) if slot not in self._processes]
+        while free and self._queue:
+            count = min(self._pace.batch, ceil(len(self._queue) / len(self._orders)))
+            batch = [self._queue.popleft() for _ in range(count)]
+            slot = free.pop(0)
+            try:
+                self._processes[slot] = Process(self._context, self._orders[slot], batch, slot)
+            except (OSError, EOFError) as error:
+                self._queue.extendleft(reversed(batch))
+                self._misstarts += 1
+                if self._misstarts > MISSTARTS:
+                    raise WorkError(f"no process can be started: {error}") from error
+                return
+            self._misstarts = 0
+
+    def _heard(self, process: Process) -> list[Event]:
+        """What a process said."""
+        events: list[Event] = []
+        try:
+            for word, *said in process.hear():
+                if word == ALIVE:
+                    process.check(self._limits, resident=said[0])
+                elif word == BEGAN:
+                    events.append(Began(process.left[said[0]], f"{self._host}:{process.pid}"))
+                else:
+                    events.append(self._end(process, word, *said))
+        except (EOFError, OSError):
+            events += self._buried(process)
+        return events
+
+    def _end(self, process: Process, word: str, number: int, *said: Any) -> Event:
+        """An item that a process has come to the end of."""
+        item = process.left.pop(number)
+        self._ended += 1
+        self._deaths.pop(number, None)
+        if word == WRONG:
+            return Failed(item, *said)
+        assert word == DONE
+        result, seconds = said
+        self._pace.take(seconds)
+        return Finished(item, result, seconds)
+
+    def _buried(self, process: Process) -> list[Event]:
+        """A process that is over: what it had not begun goes back, and so does what it was at, unless that was too often."""
+        del self._processes[process.slot]
+        why, number = process.bury(), process.at
+        events: list[Event] = []
+        if number is not None:
+            item = process.left[number]
+            deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
+            if process.over or deaths > self._limits.retries:
+                often = f"its worker died {deaths} times, at last {why} (is there memory enough?)"
+                events.append(Failed(item, process.over or often))
+                del process.left[number], self._deaths[number]
+                self._ended += 1
+            elif not self._is_stopping:
+                events.append(Lost(item, why))
+        if self._is_stopping:
+            self._ended += len(process.left)
+        else:
+            self._queue.extendleft(reversed(process.left.items()))
+        return events
+
+
+class Pace:
+    """How many items fill a second, going by those that were done lately."""
+
+    def __init__(self) -> None:
+        self._mean = AT_ONCE
+
+    @property
+    def batch(self) -> int:
+        """Items that are handed out together."""
+        return max(1, min(MOST, int(AT_ONCE / max(self._mean, AT_ONCE / MOST))))
+
+    def take(self, seconds: float) -> None:
+        """Take in how long an item took."""
+        self._mean += _NEWEST * (seconds - self._mean)
+
+
+def _visible() -> tuple[str, ...]:
+    """The GPUs that PyTorch would see."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return tuple(number.strip() for number in told.split(",") if number.strip())
+    import torch
+
+    return tuple(map(str, range(torch.cuda.device_count())))
+
+
+def _shares(devices: Sequence[str], gpus: float) -> list[str | None]:
+    """The GPUs of every worker that there is room for.
+
+    >>> _shares(["0", "1"], 0.5), _shares(["0", "1", "2", "3"], 2)
+    (['0', '1', '0', '1'], ['0,1', '2,3'])
+    """
+    if gpus <= 1.0:
+        return [device for _ in range(int(1.0 / gpus)) for device in devices] or _refuse(gpus, devices)
+    each = int(gpus)
+    wholes = [",".join(devices[first : first + each]) for first in range(0, len(devices) - each + 1, each)]
+    return list(wholes) or _refuse(gpus, devices)
+
+
+def _refuse(gpus: float, devices: Sequence[str]) -> list[str | None]:
+    raise ValueError(f"an item needs {gpus:g} GPUs, and this machine shows {len(devices)}; ask for fewer, or for none")

@@ -1,0 +1,108 @@
+"""A worker as its supervisor sees it: a process, the line to it, and what it is at."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from surefoot.engine.worker import BEGAN, DONE, WRONG, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from surefoot.engine.protocol import Limits
+    from surefoot.engine.worker import Orders
+
+
+class Process:
+    """A process that is doing its batch.
+
+    Attributes:
+        line: Over which it tells.
+        slot: Its place, which the next one takes.
+        left: Its items that have not ended, by number, in their order.
+        at: The number of the item that it is at; None before it has said so.
+        over: Why it was killed from here, if its item went over a limit.
+
+    Args:
+        context: How to start it.
+        orders: What it does.
+        batch: Its items, numbered.
+        slot: Its place.
+    """
+
+    def __init__(self, context: Any, orders: Orders, batch: Sequence[tuple[int, Any]], slot: int) -> None:
+        self.line, end = context.Pipe()
+        self.slot, self.left = slot, dict(batch)
+        self.at: int | None = None
+        self.over = ""
+        self._silent_for = ""
+        self._began = self._heard = monotonic()
+        self._process = context.Process(target=work, args=(orders, batch, end), daemon=False)
+        self._process.start()
+        end.close()
+
+    @property
+    def pid(self) -> int:
+        """That of the operating system."""
+        return int(self._process.pid)
+
+    def hear(self) -> Iterator[tuple[Any, ...]]:
+        """What it has said since; EOFError when it will not say anything any more."""
+        while self.line.poll():
+            said = self.line.recv()
+            self._heard = monotonic()
+            if said[0] == BEGAN:
+                self.at, self._began = said[1], self._heard
+            elif said[0] in (DONE, WRONG):
+                self.at = None
+            yield said
+
+    def check(self, limits: Limits, resident: int = 0) -> None:
+        """Kill it if it goes over a limit, or has been silent for too long."""
+        now = monotonic()
+        if limits.memory is not None and resident > limits.memory:
+            self._kill(over=f"it took {resident:,} bytes of memory, and may take {limits.memory:,}")
+        elif limits.seconds is not None and self.at is not None and now - self._began > limits.seconds:
+            self._kill(over=f"it took longer than {limits.seconds:g} seconds")
+        elif now - self._heard > limits.silence:
+            self._silent_for = f"silent for {limits.silence:g} seconds"
+            self._kill()
+
+    def patience(self, limits: Limits) -> float:
+        """In how many seconds it has to be looked at, whether it speaks or not."""
+        now = monotonic()
+        late = self._heard + limits.silence - now
+        if limits.seconds is not None and self.at is not None:
+            late = min(late, self._began + limits.seconds - now)
+        return max(late, 0.0)
+
+    def stop(self) -> None:
+        """Let it finish its item, and no other."""
+        with suppress(OSError):
+            self.line.send("stop")
+
+    def bury(self) -> str:
+        """Wait for its end, and say how it came to it."""
+        self.line.close()
+        self._process.join()
+        code = self._process.exitcode
+        return self._silent_for or (f"killed by signal {-code} ({_signal(-code)})" if code < 0 else f"exit code {code}")
+
+    def close(self) -> None:
+        """Kill it."""
+        self._kill()
+        self.bury()
+
+    def _kill(self, over: str = "") -> None:
+        self.over = self.over or over
+        self._process.kill()
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

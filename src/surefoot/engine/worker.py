@@ -1,0 +1,97 @@
+"""What the process of a local worker does: one item after another, with a sign of life now and then."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from multiprocessing.reduction import ForkingPickler
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from surefoot.engine.settling import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
+
+BEGAN, DONE, WRONG, ALIVE = "began", "done", "wrong", "alive"
+"""What a worker says first: which item it begins, what came of it, or how it went wrong, or that it is alive and how large."""
+
+
+class Orders(NamedTuple):
+    """What a worker has to know besides its items.
+
+    Attributes:
+        function: What to do.
+        preload: Modules to import first.
+        threads: How many it may have.
+        beat: Seconds from one sign of life to the next.
+        devices: Numbers of the GPUs it may see, with commas between; all if None.
+    """
+
+    function: Callable[[Any], Any]
+    preload: tuple[str, ...]
+    threads: int
+    beat: float
+    devices: str | None
+
+
+def work(orders: Orders, items: Sequence[tuple[int, Any]], line: Connection) -> None:
+    """Do what is ordered to every item, and tell of each over the line; anything that comes over it is a call to stop.
+
+    Args:
+        orders: What to do.
+        items: What to do it with, numbered.
+        line: Where to the supervisor listens.
+    """
+    lock, is_over = threading.Lock(), threading.Event()
+
+    def tell(*words: Any) -> None:
+        message = ForkingPickler.dumps(words)
+        with lock:
+            line.send_bytes(message)
+
+    if orders.devices is not None:
+        _show_only(orders.devices)
+    # Before anything is imported: that takes long, too.
+    threading.Thread(target=_keep_alive, args=(tell, orders.beat, is_over), daemon=True).start()
+    settle(orders.preload, threads=orders.threads)
+    for number, item in items:
+        if line.poll():
+            break
+        tell(BEGAN, number)
+        began = perf_counter()
+        try:
+            result = orders.function(item)
+            tell(DONE, number, result, perf_counter() - began)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # Nobody listens any more.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
+            tell(WRONG, number, sentence(error), traceback.format_exc())
+    is_over.set()
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in a few words: the message alone where it is meant for people.
+
+    >>> sentence(ValueError("steps must be above 0")), sentence(KeyError("a"))
+    ('steps must be above 0', "KeyError: 'a'")
+    """
+    said = str(error)
+    return said if said and isinstance(error, (RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {error}"
+
+
+def _show_only(devices: str) -> None:
+    import os
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices
+
+
+def _keep_alive(tell: Callable[..., None], beat: float, is_over: threading.Event) -> None:
+    from surefoot.engine.watching import resident
+
+    while not is_over.wait(beat):
+        try:
+            tell(ALIVE, resident())
+        except OSError:
+            return
