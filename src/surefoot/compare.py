@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from surefoot import catalogue, checks, lineup, spec, stats
-from surefoot.engine import perform
+from surefoot.engine import TRAINING, perform
 from surefoot.fleet import fleet
 from surefoot.learned import Learned
 from surefoot.loop import Row, drive, train
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from surefoot.problems import Problem
 
 EVALUATIONS = 20
+PRELOAD = (*TRAINING, "sklearn.datasets")
+"""What takes long to import, and is needed by trials."""
 TOGETHER = {"digits-mlp": 16, "breast-cancer-mlp": 16, "wine-mlp": 16, "digits-cnn": 8}
 """How many runs of a problem are trained as one fleet, measured on one core of a CPU against one run after another.
 
@@ -224,7 +226,7 @@ def execute(
     """
     left = (tuple(trial for trial in crew if trial not in store) for crew in crews(plan.trials))
     missing = (crew for crew in left if crew)
-    work = perform(engine, run_crew, missing, limits=limits, tell=tell, on_interrupt=on_interrupt)
+    work = perform(engine, run_crew, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
     with closing(work) as finished:
         for together, runs in finished:
             store.add(*runs)

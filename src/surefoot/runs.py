@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -111,7 +112,7 @@ class Store:
     """A file of finished runs: SQLite with a write-ahead log, float32 chunks with checksums.
 
     A run is written whole or not at all, also when the process is killed. Several processes may read and write at once, on a
-    local disk. A run whose trial is there already is left as it is.
+    local disk. A run whose trial is there already is left as it is. In a folder that cannot be written to, a store can be read.
 
     >>> with Store(":memory:") as store:
     ...     len(store)
@@ -129,7 +130,7 @@ class Store:
         if self.path != ":memory:" and not Path(self.path).parent.is_dir():
             raise StoreError(f"the folder of {self.path} does not exist; make it first")
         with self._said_plainly():
-            self._connection = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
+            self._connection = sqlite3.connect(self._address(), timeout=60.0, isolation_level=None, uri=True)
             try:
                 self._open()
             except BaseException:
@@ -179,6 +180,19 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _address(self) -> str:
+        """Where the file is, as SQLite wants to be told; in a folder that cannot be written to, it is to be read as it is."""
+        path = Path(self.path)
+        if self.path == ":memory:":
+            return self.path
+        is_sealed = path.is_file() and not os.access(path.parent, os.W_OK)
+        if is_sealed and path.with_name(f"{path.name}-wal").exists():
+            raise StoreError(
+                f"{path} was not closed in order, and its folder cannot be written to; copy all files whose names begin with "
+                f"{path.name} to a folder that can"
+            )
+        return f"{path.absolute().as_uri()}{'?immutable=1' if is_sealed else ''}"
 
     def _open(self) -> None:
         self._connection.execute("PRAGMA busy_timeout = 60000")

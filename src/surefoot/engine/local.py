@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import ceil
 from multiprocessing.connection import wait as wait_for
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from surefoot import checks
@@ -26,21 +27,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AT_ONCE = 1.0
-"""Seconds that a process shall have work for: it takes a tenth of one to begin."""
+LIFE = 10.0
+"""Seconds after which a process is not given another item."""
+AT_ONCE = 0.5
+"""Seconds that a process shall have work for, so that it does not wait for this one after every short item."""
 MOST = 1000
 """Items in a batch at most."""
 _NEWEST = 0.1
-MISSTARTS = 3
-"""How often in a row a process may fail to start, as it does when the server that forks was killed."""
+MISSTARTS = 10
+"""How many processes in a row may end before they begin anything, as they do when they, or their server, are killed."""
+UNFIT = "exit code 1"
+"""How a process ends that cannot import what it needs: another one could not, either."""
+AWAY = 5.0
+"""Seconds without a look after which it is this process that was absent."""
 
 
 @dataclass(frozen=True)
 class Local:
     """Processes of this machine, forked from a server that has imported what they need.
 
-    An item has a process to itself, but that items of less than a second share one, one after another. A worker that dies
-    costs the item that it was at. Workers end with this process, however it ends.
+    A process is replaced after ten seconds, as soon as its item is done: items that take longer have one to themselves, and
+    short ones share what it costs to begin. A worker that dies costs the item that it was at. Workers end with this process,
+    however it ends.
 
     Attributes:
         workers: How many processes at once, 0 or more; one for each processor if 0.
@@ -98,10 +106,12 @@ class LocalPool(Generic[T]):
         self._limits, self._context = limits, context(preload)
         self._queue: deque[tuple[int, T]] = deque()
         self._processes: dict[int, Process] = {}
+        self._leaving: list[Process] = []
         self._submitted = self._ended = self._misstarts = 0
         self._deaths: dict[int, int] = {}
         self._pace = Pace()
         self._is_stopping = False
+        self._looked = monotonic()
         self._host = socket.gethostname()
 
     @property
@@ -121,6 +131,7 @@ class LocalPool(Generic[T]):
 
     def wait(self, seconds: float) -> list[Event]:
         """What has happened."""
+        self._forgive()
         self._start()
         lines = {process.line: process for process in self._processes.values()}
         soonest = min((process.patience(self._limits) for process in lines.values()), default=seconds)
@@ -130,6 +141,7 @@ class LocalPool(Generic[T]):
         for process in self._processes.values():
             process.check(self._limits)
         self._start()
+        self._looked = monotonic()
         return events
 
     def stop(self) -> None:
@@ -142,25 +154,50 @@ class LocalPool(Generic[T]):
 
     def close(self) -> None:
         """Kill whoever is left."""
-        while self._processes:
-            self._processes.popitem()[1].close()
+        for process in (*self._processes.values(), *self._leaving):
+            process.close()
+        self._processes.clear()
+        self._leaving.clear()
+
+    def _forgive(self) -> None:
+        """Hold nothing against workers that happened while nobody looked: they may have been stopped with this process."""
+        away = monotonic() - self._looked
+        if away > AWAY:
+            for process in self._processes.values():
+                process.forgive(away)
 
     def _start(self) -> None:
-        """Give the free places batches."""
-        free = [slot for slot in range(len(self._orders)) if slot not in self._processes]
-        while free and self._queue:
-            count = min(self._pace.batch, ceil(len(self._queue) / len(self._orders)))
-            batch = [self._queue.popleft() for _ in range(count)]
-            slot = free.pop(0)
-            try:
-                self._processes[slot] = Process(self._context, self._orders[slot], batch, slot)
-            except (OSError, EOFError) as error:
-                self._queue.extendleft(reversed(batch))
-                self._misstarts += 1
-                if self._misstarts > MISSTARTS:
-                    raise WorkError(f"no process can be started: {error}") from error
+        """Give whoever is free a batch, and let those go who have been there for long."""
+        self._let_go()
+        for slot, orders in enumerate(self._orders):
+            if not self._queue:
                 return
-            self._misstarts = 0
+            if slot not in self._processes:
+                try:
+                    self._processes[slot] = Process(self._context, orders, slot)
+                except (OSError, EOFError) as error:
+                    self._misstart(str(error))
+                    return
+            if not self._processes[slot].left:
+                count = min(self._pace.batch, ceil(len(self._queue) / len(self._orders)))
+                self._processes[slot].give([self._queue.popleft() for _ in range(count)])
+
+    def _let_go(self) -> None:
+        """End processes that are free and have been there for long, without waiting for their end."""
+        for process in [process for process in self._processes.values() if not process.left and process.age > LIFE]:
+            process.stop()
+            self._leaving.append(self._processes.pop(process.slot))
+        for process in [process for process in self._leaving if process.is_over]:
+            process.bury()
+            self._leaving.remove(process)
+
+    def _misstart(self, why: str) -> None:
+        self._misstarts += 1
+        if self._misstarts > MISSTARTS or why == UNFIT:
+            raise WorkError(
+                f"processes end before they begin anything: {why} (what they say stands above; a script of your own must do "
+                "its work under `if __name__ == '__main__':`, since each process reads it again)"
+            )
 
     def _heard(self, process: Process) -> list[Event]:
         """What a process said."""
@@ -170,6 +207,7 @@ class LocalPool(Generic[T]):
                 if word == ALIVE:
                     process.check(self._limits, resident=said[0])
                 elif word == BEGAN:
+                    self._misstarts = 0
                     events.append(Began(process.left[said[0]], f"{self._host}:{process.pid}"))
                 else:
                     events.append(self._end(process, word, *said))
@@ -186,13 +224,16 @@ class LocalPool(Generic[T]):
             return Failed(item, *said)
         assert word == DONE
         result, seconds = said
-        self._pace.take(seconds)
+        if process.done > 1:  # The first one finds nothing in any cache.
+            self._pace.take(seconds)
         return Finished(item, result, seconds)
 
     def _buried(self, process: Process) -> list[Event]:
         """A process that is over: what it had not begun goes back, and so does what it was at, unless that was too often."""
         del self._processes[process.slot]
         why, number = process.bury(), process.at
+        if process.is_unused:
+            self._misstart(why)
         events: list[Event] = []
         if number is not None:
             item = process.left[number]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """A process that is doing its batch.
+    """A process that does what it is given.
 
     Attributes:
         line: Over which it tells.
@@ -25,22 +25,24 @@ class Process:
         left: Its items that have not ended, by number, in their order.
         at: The number of the item that it is at; None before it has said so.
         over: Why it was killed from here, if its item went over a limit.
+        is_unused: Whether it has not begun anything.
+        done: How many of its items have ended.
 
     Args:
         context: How to start it.
         orders: What it does.
-        batch: Its items, numbered.
         slot: Its place.
     """
 
-    def __init__(self, context: Any, orders: Orders, batch: Sequence[tuple[int, Any]], slot: int) -> None:
+    def __init__(self, context: Any, orders: Orders, slot: int) -> None:
         self.line, end = context.Pipe()
-        self.slot, self.left = slot, dict(batch)
+        self.slot, self.done = slot, 0
+        self.left: dict[int, Any] = {}
         self.at: int | None = None
-        self.over = ""
+        self.over, self.is_unused = "", True
         self._silent_for = ""
-        self._began = self._heard = monotonic()
-        self._process = context.Process(target=work, args=(orders, batch, end), daemon=False)
+        self._born = self._began = self._heard = monotonic()
+        self._process = context.Process(target=work, args=(orders, end), daemon=False)
         self._process.start()
         end.close()
 
@@ -49,15 +51,32 @@ class Process:
         """That of the operating system."""
         return int(self._process.pid)
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return monotonic() - self._born
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return not self._process.is_alive()
+
+    def give(self, batch: Sequence[tuple[int, Any]]) -> None:
+        """Have it work on items, numbered; it must have come to the end of those before, or both could wait for each other."""
+        assert not self.left
+        self.left = dict(batch)
+        with suppress(OSError):  # It is dead: that will be heard.
+            self.line.send(batch)
+
     def hear(self) -> Iterator[tuple[Any, ...]]:
         """What it has said since; EOFError when it will not say anything any more."""
         while self.line.poll():
             said = self.line.recv()
             self._heard = monotonic()
             if said[0] == BEGAN:
-                self.at, self._began = said[1], self._heard
+                self.at, self._began, self.is_unused = said[1], self._heard, False
             elif said[0] in (DONE, WRONG):
-                self.at = None
+                self.at, self.done = None, self.done + 1
             yield said
 
     def check(self, limits: Limits, resident: int = 0) -> None:
@@ -71,6 +90,11 @@ class Process:
             self._silent_for = f"silent for {limits.silence:g} seconds"
             self._kill()
 
+    def forgive(self, seconds: float) -> None:
+        """Leave so many seconds out of account."""
+        self._heard += seconds
+        self._began += seconds
+
     def patience(self, limits: Limits) -> float:
         """In how many seconds it has to be looked at, whether it speaks or not."""
         now = monotonic()
@@ -82,7 +106,7 @@ class Process:
     def stop(self) -> None:
         """Let it finish its item, and no other."""
         with suppress(OSError):
-            self.line.send("stop")
+            self.line.send([])
 
     def bury(self) -> str:
         """Wait for its end, and say how it came to it."""

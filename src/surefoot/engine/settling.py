@@ -37,6 +37,7 @@ def keep_to(threads: int, preload: Sequence[str] = ()) -> None:
     """Import modules, and let what they compute with use so many threads."""
     from threadpoolctl import threadpool_limits
 
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # For what is imported later.
     for name in preload:
         import_module(name)
     threadpool_limits(threads)

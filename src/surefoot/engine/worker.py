@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from surefoot.engine.settling import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 BEGAN, DONE, WRONG, ALIVE = "began", "done", "wrong", "alive"
@@ -36,13 +37,12 @@ class Orders(NamedTuple):
     devices: str | None
 
 
-def work(orders: Orders, items: Sequence[tuple[int, Any]], line: Connection) -> None:
-    """Do what is ordered to every item, and tell of each over the line; anything that comes over it is a call to stop.
+def work(orders: Orders, line: Connection) -> None:
+    """Do what is ordered to the items that come over the line, in batches, and tell of each; an empty batch is the end of it.
 
     Args:
         orders: What to do.
-        items: What to do it with, numbered.
-        line: Where to the supervisor listens.
+        line: To the supervisor.
     """
     lock, is_over = threading.Lock(), threading.Event()
 
@@ -56,19 +56,24 @@ def work(orders: Orders, items: Sequence[tuple[int, Any]], line: Connection) -> 
     # Before anything is imported: that takes long, too.
     threading.Thread(target=_keep_alive, args=(tell, orders.beat, is_over), daemon=True).start()
     settle(orders.preload, threads=orders.threads)
-    for number, item in items:
-        if line.poll():
-            break
-        tell(BEGAN, number)
-        began = perf_counter()
-        try:
-            result = orders.function(item)
-            tell(DONE, number, result, perf_counter() - began)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # Nobody listens any more.
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
-            tell(WRONG, number, sentence(error), traceback.format_exc())
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # Nobody listens any more.
+        while batch := line.recv():
+            for number, item in batch:
+                if line.poll():
+                    return  # What has come can only be the end of it.
+                tell(BEGAN, number)
+                _do(orders.function, number, item, tell)
     is_over.set()
+
+
+def _do(function: Callable[[Any], Any], number: int, item: Any, tell: Callable[..., None]) -> None:
+    began = perf_counter()
+    try:
+        tell(DONE, number, function(item), perf_counter() - began)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
+        tell(WRONG, number, sentence(error), traceback.format_exc())
 
 
 def sentence(error: BaseException) -> str:
