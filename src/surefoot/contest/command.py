@@ -136,6 +136,7 @@ def redraw(
 
 def _carry_out(folder: Path, study: Study, workers: int, minutes: float | None) -> bool:
     from surefoot.contest.study import carry_out
+    from surefoot.engine import Local
 
     with progress() as bar:
         task = bar.add_task("Comparing", total=None)
@@ -147,7 +148,9 @@ def _carry_out(folder: Path, study: Study, workers: int, minutes: float | None) 
                 say(line)
 
         try:
-            return carry_out(folder, study, workers=workers, seconds=None if minutes is None else 60.0 * minutes, tell=tell)
+            return carry_out(
+                folder, study, engine=Local(workers), seconds=None if minutes is None else 60.0 * minutes, tell=tell
+            )
         except KeyboardInterrupt:
             bar.stop()
             say(f"Stopped. Finished runs are kept in {folder}; the same command goes on from there.")

@@ -81,6 +81,7 @@ def judge(
 def _carry_out(
     place: Path, on: str, judged: Sequence[Candidate], only: Sequence[str], *, quick: bool, workers: int
 ) -> tuple[list[Findings], list[Candidate]]:
+    from surefoot.engine import Local
     from surefoot.judge.folder import carry_out
 
     with progress() as bar:
@@ -93,7 +94,7 @@ def _carry_out(
                 say(line)
 
         try:
-            return carry_out(place, on, judged, quick=quick, workers=workers, only=only, tell=tell)
+            return carry_out(place, on, judged, quick=quick, engine=Local(workers), only=only, tell=tell)
         except KeyboardInterrupt:
             bar.stop()
             say(f"Stopped. Finished runs are kept in {place}; the same command goes on from there.")

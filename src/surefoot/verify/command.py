@@ -71,6 +71,7 @@ def verify_nmf(
 
 
 def _check(pieces: Sequence[Piece], of: int, journal: Journal, workers: int) -> None:
+    from surefoot.engine import Local
     from surefoot.verify.run import execute
 
     there = of - len(pieces)
@@ -79,7 +80,7 @@ def _check(pieces: Sequence[Piece], of: int, journal: Journal, workers: int) -> 
     with progress() as bar:
         task = bar.add_task("Checking", total=of, completed=max(there, 0))
         try:
-            for piece in execute(pieces, journal, workers=workers, on_interrupt=_say_stopping):
+            for piece in execute(pieces, journal, engine=Local(workers), on_interrupt=_say_stopping):
                 there += 1
                 bar.advance(task)
                 if not err.is_terminal:
