@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +98,8 @@ class Standing:
         return Group(self._sums(), self._parts())
 
     def _sums(self) -> Table:
-        table = Table("finished", box=SIMPLE_HEAD, pad_edge=False)
-        for heading in ("running", "failed", "begun again", "per minute", "elapsed", "time left"):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("finished", "running", "failed", "retried", "per minute", "elapsed", "time left"):
             table.add_column(heading, justify="right", no_wrap=True)
         running = sum(part.running for part in self.parts.values())
         table.add_row(
@@ -114,15 +115,16 @@ class Standing:
 
     def _parts(self) -> Table:
         latest = set(list(self._latest)[-SHOWN:])
-        table = Table(self.heading, box=SIMPLE_HEAD, pad_edge=False)
-        table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
+        table = Table(self.heading, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.columns[0].no_wrap = True
         table.add_column("done", justify="right", no_wrap=True)
         has_bars = any(self.parts[name].of for name in latest)
         has_best = any(self.parts[name].best for name in latest)
         if has_bars:
             table.add_column("", width=12)
         if has_best:
-            table.add_column("best so far", no_wrap=True, overflow="ellipsis")
+            table.add_column("best so far", no_wrap=True)
+            table.add_column("whose")  # The one column that gives way.
         for name, part in self.parts.items():
             if name in latest:
                 table.add_row(*_row(name, part, has_bars=has_bars, has_best=has_best), style="" if part.running else "dim")
@@ -136,7 +138,9 @@ def _row(name: str, part: Part, *, has_bars: bool, has_best: bool) -> list[Any]:
     if has_bars:
         row.append("" if part.of is None else ProgressBar(part.of, part.done, width=12))
     if has_best:
-        row.append("" if part.best is None else f"{part.best[0]:#.4g}  {part.best[1]}")
+        row += (
+            ["", ""] if part.best is None else [f"{part.best[0]:#.4g}", Text(part.best[1], no_wrap=True, overflow="ellipsis")]
+        )
     return row
 
 

@@ -136,7 +136,7 @@ def leaving(running: Running, kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        stop(f"Stopped. {kept()}; the same command goes on from there.")
+        stop(kept)
     except WorkError as error:
         if not error.failures:
             raise

@@ -43,11 +43,15 @@ def finishing(what: str) -> Callable[[], None]:
     return lambda: say(f"Finishing the {what} that are under way; press Ctrl-C again to leave at once.")
 
 
-def stop(sentence: str) -> NoReturn:
-    """Leave because of Ctrl-C: say what is kept, and see to it that pressing it once more does not change the exit code."""
+def stop(kept: Callable[[], str]) -> NoReturn:
+    """Leave because of Ctrl-C; pressing it once more does not change the exit code.
+
+    Args:
+        kept: What is kept, and where, as the beginning of a sentence.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    say(sentence)
+    say(f"Stopped. {kept()}; the same command goes on from there.")
     raise typer.Exit(STOPPED) from None
 
 

@@ -53,7 +53,7 @@ def adapt(
             with Store(path.with_suffix(".sqlite")) as store:
                 found = adapt(name, problem, store, settings, base=rate, steps=steps, told=lambda part: say(f"{part}."))
         except KeyboardInterrupt:
-            stop(f"Stopped. Finished runs are kept in {path}.sqlite; the same command goes on from there.")
+            stop(lambda: f"Finished runs are kept in {path}.sqlite")
         if found.is_new:
             policy_file.write(path, found.network, replace(found.card, name=path.name))
     _tell(found, name, path, as_json=as_json)
