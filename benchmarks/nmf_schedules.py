@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from surefoot.engine import Engine
 
 ROWS = Path(__file__).parent / "results" / "nmf_schedules.jsonl"
 STEPS, RANK, POINTS = 300, 6, 60
@@ -208,11 +209,8 @@ def read() -> dict[Key, dict[str, Any]]:
     return {tuple(row["key"]): row for row in rows}
 
 
-def main() -> None:
+def fill(engine: Engine) -> None:
     """Train what is missing, and keep each cell as it is finished."""
-    parser = argparse.ArgumentParser(description="Tune and judge schedules on noisy factorisations.")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
-    workers = parser.parse_args().workers
     there = read()
     ROWS.parent.mkdir(exist_ok=True)
     missing = [
@@ -221,9 +219,17 @@ def main() -> None:
     with ROWS.open("a", encoding="utf-8") as file:
         if not there:
             print(json.dumps(definition()), file=file, flush=True)
-        for done, (key, row) in enumerate(perform(Local(workers), cell, missing), start=1):
+        for done, (key, row) in enumerate(perform(engine, cell, missing), start=1):
             print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
             print(f"{done}/{len(missing)} {', '.join(key)}: {row['seconds']} s", flush=True)
+
+
+def main() -> None:
+    """Fill in the rows."""
+    parser = argparse.ArgumentParser(description="Tune and judge schedules on noisy factorisations.")
+    parser.add_argument("--workers", type=int, default=0, help="processes, one thread each; 0 for one per core")
+    with Local(parser.parse_args().workers) as engine:
+        fill(engine)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ A grid of half decades, three seeds, one fleet: the best rate has the smallest m
 the rates into `src/surefoot/zoo/bases.py`; names restrict the search to these problems. Columns: problem, rate, by how much the
 held-out loss at that rate ends above its minimum on the way, time of the processor, final losses from the lowest rate up.
 
+Every problem's grid is kept as it is finished, in benchmarks/results/zoo_bases.jsonl, under a digest of all that it depends on:
+the same command goes on where it was stopped, and finds anew only what has changed.
+
     python benchmarks/zoo_bases.py --write
 """
 
@@ -12,6 +15,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +24,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from surefoot import WarmupStableDecay, zoo
+from surefoot import WarmupStableDecay, compare, zoo
+from surefoot.engine import Local, perform
 from surefoot.loop import train
+from surefoot.verify.journal import Journal
 from surefoot.zoo.bases import BASES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from surefoot.engine import Engine
     from surefoot.networks import Network
+    from surefoot.verify.journal import Line
 
 SEEDS, LOOKS = range(3), 8
 LOW, HIGH = {"plain-sgd": -2, "sgd": -3, "adagrad": -2}, {"plain-sgd": 1, "sgd": 0, "adagrad": 0.5}
 FILE = Path(__file__).parent.parent / "src" / "surefoot" / "zoo" / "bases.py"
+ROWS = Path(__file__).parent / "results" / "zoo_bases.jsonl"
+
+
+def problems() -> dict[str, Network]:
+    """Every problem of the zoo, by name."""
+    return {problem.name: problem for problem in (*zoo.training(), *(judged.problem for judged in zoo.judging()))}
 
 
 def grid(optimizer: str) -> list[float]:
@@ -55,22 +72,55 @@ def tuned(problem: Network) -> tuple[float, Any, float]:
     return rates[best], finals, float(finals[best] / np.nanmin([losses[best] for losses in seen]) - 1.0)
 
 
+def key(problem: Network) -> str:
+    """What a grid depends on, in 16 hexadecimal digits."""
+    return sha256(repr((problem, grid(problem.optimizer), SEEDS, LOOKS, compare.versions())).encode()).hexdigest()[:16]
+
+
+def search(name: str) -> Line:
+    """The row of a problem."""
+    problem, began = problems()[name], time.process_time()
+    rate, finals, rise = tuned(problem)
+    seconds = time.process_time() - began
+    losses = [float(loss) if np.isfinite(loss) else None for loss in finals]
+    return {"key": key(problem), "problem": name, "rate": rate, "rise": rise, "seconds": round(seconds, 1), "losses": losses}
+
+
+def fill(engine: Engine, names: Sequence[str]) -> dict[str, Line]:
+    """Search what is missing, keep every row as it is found, print it, and return the rows of today by problem."""
+    every = problems()
+    with Journal(ROWS) as journal:
+        kept = {line["key"]: line for line in journal.lines}
+        rows = {name: kept[key(every[name])] for name in names if key(every[name]) in kept}
+        for row in rows.values():
+            say(row)
+        with closing(perform(engine, search, [name for name in names if name not in rows])) as finished:
+            for name, row in finished:
+                journal.add([row])
+                rows[name] = row
+                say(row)
+    return rows
+
+
+def say(row: Line) -> None:
+    """Print a row."""
+    losses = " ".join("inf" if loss is None else f"{loss:.4g}" for loss in row["losses"])
+    print(f"{row['problem']:32} {row['rate']:<6g} {row['rise']:6.1%} {row['seconds']:5.1f} s  {losses}", flush=True)
+
+
 def main() -> None:
     """Print a line for each problem, and write the file if that is wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="problems; all if none is named")
     parser.add_argument("--write", action="store_true", help=f"write {FILE.name}")
+    parser.add_argument("--workers", type=int, default=0, help="processes, one thread each; 0 for one per core")
     told = parser.parse_args()
-    bases = dict(BASES)
-    problems = [*zoo.training(), *(judged.problem for judged in zoo.judging())]
-    for problem in problems:
-        if not told.names or problem.name in told.names:
-            began = time.process_time()
-            bases[problem.name], finals, rise = tuned(problem)
-            losses = " ".join(f"{loss:.4g}" for loss in finals)
-            print(f"{problem.name:32} {bases[problem.name]:<6g} {rise:6.1%} {time.process_time() - began:5.1f} s  {losses}")
+    every = list(problems())
+    with Local(told.workers) as engine:
+        found = fill(engine, [name for name in every if not told.names or name in told.names])
     if told.write:
-        lines = [f'    "{problem.name}": {bases[problem.name]:g},\n' for problem in problems if problem.name in bases]
+        bases = BASES | {name: row["rate"] for name, row in found.items()}
+        lines = [f'    "{name}": {bases[name]:g},\n' for name in every if name in bases]
         head = FILE.read_text().partition("{\n")[0].removesuffix("{}\n").removesuffix("{")
         FILE.write_text(f"{head}{{\n{''.join(lines)}}}\n")
 

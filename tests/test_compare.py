@@ -16,6 +16,7 @@ import pytest
 
 from policy_files import made
 from surefoot import Clip, Constant, Greedy, Warmup, compare, learned, lineup, spec
+from surefoot.engine import Local
 from surefoot.runs import Store
 
 SMALL = ["compare", "--problem", "breast-cancer-mlp", "--policy", "greedy,cosine", "--seeds", "48", "--workers", "2"]
@@ -244,7 +245,7 @@ def test_of_a_fleet_that_was_stopped_half_way_only_the_rest_is_trained(tmp_path)
     with Store(tmp_path / "runs.sqlite") as store:
         for run in whole[:5]:
             store.add(run)
-        assert [trial for trial, _ in compare.execute(planned, store, workers=1)] == planned.trials[5:]
+        assert [trial for trial, _ in compare.execute(planned, store, engine=Local(1))] == planned.trials[5:]
         assert_same(figures_of(store), figures_of(whole))
 
 

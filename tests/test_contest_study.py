@@ -21,6 +21,7 @@ from surefoot.contest.peers import TransformersGreedy
 from surefoot.contest.rivals import FOUND, RIVALS, Rival, pick
 from surefoot.contest.rows import CellName, ContestRow, Rows, RunKey
 from surefoot.contest.study import carry_out, of_folder, ready, study_of
+from surefoot.engine import Local, WorkError
 
 SMALL = Plan(tuning=(1, 2), test=(3, 4), extension=(2, 4))
 GRID = Grid(0.001, 0, 2)
@@ -227,7 +228,7 @@ def test_a_finished_study_trains_nothing_more_and_is_read_back(quick):
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "rows").glob("*.parquet")}
     trained = []
     study, _ = of_folder(folder)
-    assert carry_out(folder, study, workers=1, tell=lambda *each: trained.append(each)) is False
+    assert carry_out(folder, study, engine=Local(1), tell=lambda *each: trained.append(each)) is False
     assert trained == []
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "rows").glob("*.parquet")} == before
     assert json.loads(command("redraw", "--out", folder, "--json").stdout) == said
@@ -243,9 +244,26 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
 
 def test_a_study_stops_with_the_block_that_is_finished_when_its_time_is_up(tmp_path):
     study, told = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine", "greedy"]), []
-    assert carry_out(tmp_path, study, workers=1, seconds=0.5, tell=lambda *each: told.append(each)) is True
+    assert carry_out(tmp_path, study, engine=Local(1), seconds=0.5, tell=lambda *each: told.append(each)) is True
     assert len(told) == 1
     assert told[0][1] > 0
+
+
+def fails_under_sgd(block):
+    """Stands in for training a block."""
+    if block.cell.optimizer == "sgd":
+        raise RuntimeError("there is something wrong with sgd")
+    return blocks.run(block)
+
+
+def test_a_block_that_fails_costs_its_own_runs_and_those_that_wait_for_them(tmp_path, monkeypatch):
+    study = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine"])
+    monkeypatch.setattr(blocks, "run", fails_under_sgd)
+    with pytest.raises(WorkError, match="there is something wrong with sgd") as told:
+        carry_out(tmp_path, study, engine=Local(1))
+    assert {failure.item.cell.optimizer for failure in told.value.failures} == {"sgd"}
+    with Rows(tmp_path, study.definitions) as kept:
+        assert {block.cell.optimizer for block in study.missing(kept.of)} == {"sgd"}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")

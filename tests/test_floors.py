@@ -27,7 +27,7 @@ FLOORS = {
     3: "engine learn",
     4: (
         "loss_log tensorboard_log replay contest course insight cards catalogue lineup compare curves pictures "
-        "appended report tables terminal verify judge cli __main__"
+        "appended report tables terminal event_log standing telling running verify judge cli __main__"
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()} | {"__init__": 0}

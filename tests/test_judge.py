@@ -20,6 +20,7 @@ from policy_files import made
 from surefoot import Learned, stats
 from surefoot.appended import JournalError
 from surefoot.cli import app
+from surefoot.engine import Local
 from surefoot.judge import blocks, folder, page, rows, worth
 from surefoot.judge.arenas import Arena
 from surefoot.judge.claims import claims
@@ -195,6 +196,7 @@ import os, signal, sys
 from pathlib import Path
 from test_judge import arena
 from surefoot.judge import folder
+from surefoot.engine import Local
 from surefoot.judge.entrants import candidate
 
 if __name__ == "__main__":
@@ -207,7 +209,7 @@ if __name__ == "__main__":
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    folder.carry_out(Path(sys.argv[1]), "nmf", [candidate("greedy")], quick=False, workers=1, tell=tell)
+    folder.carry_out(Path(sys.argv[1]), "nmf", [candidate("greedy")], quick=False, engine=Local(1), tell=tell)
 """
 
 
@@ -253,7 +255,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path):
     other = {**dict.fromkeys(("on", "quick", "definition", "surefoot"), ""), "candidates": []}
     (tmp_path / folder.NAME).write_text(json.dumps(other))
     with pytest.raises(JournalError, match="holds another study"):
-        folder.carry_out(tmp_path, "nmf", [candidate("greedy")], quick=True, workers=1)
+        folder.carry_out(tmp_path, "nmf", [candidate("greedy")], quick=True, engine=Local(1))
 
 
 def test_a_learned_policy_is_judged_under_its_checksum_and_costs_what_its_card_says(tmp_path):

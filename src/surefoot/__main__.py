@@ -1,5 +1,6 @@
 """The `surefoot` command, also as `python -m surefoot`."""
 
+import signal
 import sys
 
 
@@ -11,7 +12,11 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"The surefoot command needs {error.name}: pip install 'surefoot[cli]'")
-    app()
+    try:
+        app()
+    finally:
+        # On the way out Ctrl-C changes nothing but the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import sys
+from collections import Counter
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,15 +18,18 @@ from surefoot.course.command import learn
 from surefoot.insight.command import explain
 from surefoot.judge.command import judge
 from surefoot.replay.command import replay
+from surefoot.running import Running, takes_running
 from surefoot.runs import Store
 from surefoot.spec import from_dict
-from surefoot.terminal import STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
+from surefoot.telling import Telling, leaving
+from surefoot.terminal import JsonOption, PageOption, failing, finishing, out, refusing, say, typed
 from surefoot.verify.command import verify_nmf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from surefoot.compare import Plan
+    from surefoot.runs import Run, Trial
     from surefoot.stats import Cell
 
 app = typer.Typer(
@@ -40,7 +42,6 @@ app = typer.Typer(
 DEMO_POLICIES = ["greedy", "constant", "linear", "cosine", "step"]
 
 StoreOption = Annotated[Path, typer.Option("--store", help="File that keeps every finished run.", dir_okay=False)]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -54,8 +55,10 @@ def surefoot(
 
 
 @app.command()
+@takes_running
 def compare(
     *,
+    running: Running,
     problem: Annotated[str, typer.Option("--problem", "-p", help="Problems, with commas between (see: surefoot problems).")],
     policy: Annotated[
         str,
@@ -67,7 +70,6 @@ def compare(
     steps: Annotated[int | None, typer.Option("--steps", help="Budget in optimizer steps; else each problem's own.")] = None,
     store: StoreOption = Path("surefoot-runs.sqlite"),
     page: PageOption = Path("surefoot-report.html"),
-    workers: WorkersOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train every policy on every problem from the same seeds, and draw what came of it.
@@ -81,14 +83,15 @@ def compare(
 
         names = (_split(problem), _split(optimizer), lineup.split(policy))
         planned = plan(*names, seeds=seeds, rate=rate, steps=steps)
-    _carry_out(planned, store=store, page=page, workers=workers, as_json=as_json)
+    _carry_out(planned, store=store, page=page, running=running, as_json=as_json)
 
 
 @app.command()
+@takes_running
 def demo(
     *,
+    running: Running,
     folder: Annotated[Path, typer.Option("--folder", help="Where the runs and the page go.", file_okay=False)] = Path("demo"),
-    workers: WorkersOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare GreedyLR with four common schedules on handwritten digits, and on Fashion-MNIST if it is there."""
@@ -103,7 +106,7 @@ def demo(
     with failing():
         folder.mkdir(parents=True, exist_ok=True)
     planned = plan(problems, ["sgd"], DEMO_POLICIES, seeds=3)
-    _carry_out(planned, store=folder / "runs.sqlite", page=folder / "report.html", workers=workers, as_json=as_json)
+    _carry_out(planned, store=folder / "runs.sqlite", page=folder / "report.html", running=running, as_json=as_json)
 
 
 @app.command()
@@ -157,52 +160,74 @@ app.command()(replay)
 app.command()(judge)
 
 
-def _carry_out(planned: Plan, *, store: Path, page: Path, workers: int, as_json: bool) -> None:
+def _carry_out(planned: Plan, *, store: Path, page: Path, running: Running, as_json: bool) -> None:
     from surefoot.compare import judge
 
-    workers = workers or os.cpu_count() or 1
     with failing():
         with Store(store) as runs:
-            _train(planned, runs, workers)
+            _train(planned, runs, running)
             cells = judge(planned, runs)
         _present(cells, page=page, store=store, as_json=as_json)
 
 
-def _train(planned: Plan, store: Store, workers: int) -> None:
+def _train(planned: Plan, store: Store, running: Running) -> None:
     from surefoot.compare import execute
-    from surefoot.engine import Local
 
-    trials = planned.trials
-    there = sum(trial in store for trial in trials)
-    if there:
-        say(f"{there} of {len(trials)} runs are in {store.path} already.")
-    with progress() as bar:
-        task = bar.add_task("Training", total=len(trials), completed=there)
-        try:
-            for trial, run in execute(planned, store, engine=Local(workers), on_interrupt=_say_stopping):
-                there += 1
-                bar.advance(task)
-                name = lineup.label(from_dict(trial.policy), trial.steps)
-                line = f"{trial.problem}, {trial.optimizer}, {name}, seed {trial.seed}: {run.status} in {run.seconds:.1f} s"
-                bar.update(task, description=line)
-                if not err.is_terminal:
-                    say(f"{there}/{len(trials)} {line}")
-        except KeyboardInterrupt:
-            bar.stop()
-            say(f"Stopped. {len(store)} runs are kept in {store.path}; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+    every = planned.trials
+    there = Counter(_cell_of(trial) for trial in every if trial in store)
+    if there and not running.quiet:
+        say(f"{there.total()} of {len(every)} runs are in {store.path} already.")
+    with refusing():
+        telling = Telling(
+            running,
+            "problem, optimizer",
+            name=_crew,
+            part=lambda crew: _cell_of(crew[0]),
+            size=len,
+            best=_best,
+            of=Counter(map(_cell_of, every)),
+            there=there,
+        )
+    with (
+        refusing(),
+        leaving(running, lambda: f"{len(store)} runs are kept in {store.path}"),
+        telling,
+        running.engine() as engine,
+    ):
+        asked: dict[str, Any] = {"limits": running.limits, "tell": telling.tell, "on_interrupt": finishing("runs")}
+        for trial, run in execute(planned, store, engine=engine, **asked):
+            telling.kept(_cell_of(trial), f"{_name(trial)}: {run.status} in {run.seconds:.1f} s")
 
 
-def _say_stopping() -> None:
-    say("Finishing the runs that are under way; press Ctrl-C again to leave at once.")
+def _cell_of(trial: Trial) -> str:
+    return f"{trial.problem}, {trial.optimizer}"
+
+
+def _who(trial: Trial) -> str:
+    return f"{lineup.label(from_dict(trial.policy), trial.steps)}, seed {trial.seed}"
+
+
+def _name(trial: Trial) -> str:
+    return f"{_cell_of(trial)}, {_who(trial)}"
+
+
+def _crew(crew: Sequence[Trial]) -> str:
+    return _name(crew[0]) + (f", and {len(crew) - 1} more" if len(crew) > 1 else "")
+
+
+def _best(_: Sequence[Trial], runs: Sequence[Run]) -> tuple[float, str] | None:
+    from surefoot.stats import final_loss
+
+    best = min(runs, key=final_loss)
+    final = final_loss(best)
+    return (final, _who(best.trial)) if isfinite(final) else None
 
 
 def _present(cells: Sequence[Cell], *, page: Path, store: Path, as_json: bool) -> None:
     from surefoot.report import write
 
-    command = shlex.join(["surefoot", *sys.argv[1:]])
     with failing():
-        write(page, cells, title="Learning-rate schedules compared", command=command)
+        write(page, cells, title="Learning-rate schedules compared", command=typed())
     if as_json:
         found = {
             "version": __version__,

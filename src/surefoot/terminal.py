@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from surefoot.runs import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 out, err = Console(), Console(stderr=True)
 
@@ -30,10 +33,26 @@ def say(sentence: str) -> None:
     err.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def progress() -> Progress:
-    """A bar with what is done, on standard error if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, disable=not err.is_terminal)
+def typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["surefoot", *sys.argv[1:]])
+
+
+def finishing(what: str) -> Callable[[], None]:
+    """What the first Ctrl-C is answered with."""
+    return lambda: say(f"Finishing the {what} that are under way; press Ctrl-C again to leave at once.")
+
+
+def stop(kept: Callable[[], str]) -> NoReturn:
+    """Leave because of Ctrl-C; pressing it once more does not change the exit code.
+
+    Args:
+        kept: What is kept, and where, as the beginning of a sentence.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say(f"Stopped. {kept()}; the same command goes on from there.")
+    raise typer.Exit(STOPPED) from None
 
 
 @contextmanager
@@ -42,7 +61,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, StoreError) as error:
-        _leave(error, REFUSED)
+        leave(str(error), REFUSED, error)
 
 
 @contextmanager
@@ -53,9 +72,10 @@ def failing() -> Iterator[None]:
     except typer.Exit:  # A RuntimeError, too.
         raise
     except (RuntimeError, OSError, ImportError) as error:
-        _leave(error, FAILED)
+        leave(str(error), FAILED, error)
 
 
-def _leave(error: Exception, code: int) -> None:
-    say(f"surefoot: {error}")
+def leave(sentence: str, code: int, error: Exception) -> NoReturn:
+    """Say what went wrong, and leave with an exit code."""
+    say(f"surefoot: {sentence}")
     raise typer.Exit(code) from error

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surefoot import tables
-from surefoot.terminal import FAILED, STOPPED, JsonOption, err, failing, out, progress, refusing, say
+from surefoot.running import Running, takes_running
+from surefoot.telling import Telling, leaving
+from surefoot.terminal import FAILED, JsonOption, failing, finishing, out, refusing, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from surefoot.contest.blocks import Block
+    from surefoot.contest.rows import ContestRow
     from surefoot.contest.study import Study
 
 contest = typer.Typer(help="The comparison of schedules: its tasks, their data, and the study.", no_args_is_help=True)
@@ -72,8 +75,10 @@ def fetch(
 
 
 @contest.command()
+@takes_running
 def run(
     *,
+    running: Running,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the rows and the page.", file_okay=False)] = Path(
         "surefoot-contest"
     ),
@@ -91,7 +96,6 @@ def run(
         float | None,
         typer.Option("--minutes", min=0.0, help="After how long to stop; the same command goes on from there."),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare schedules: train every rival on every task, say what came of it, and draw the page.
@@ -109,7 +113,7 @@ def run(
     for sentence in lacking:
         say(f"Skipped {sentence}")
     with failing():
-        is_left = _carry_out(folder, chosen, workers or os.cpu_count() or 1, minutes)
+        is_left = _carry_out(folder, chosen, running, minutes)
     if is_left:
         say(f"Stopped after {minutes:g} minutes. Finished runs are kept in {folder}; the same command goes on from there.")
     _present(folder, chosen, lacking, as_json=as_json)
@@ -134,24 +138,45 @@ def redraw(
     _present(folder, chosen, lacking, as_json=as_json)
 
 
-def _carry_out(folder: Path, study: Study, workers: int, minutes: float | None) -> bool:
+def _carry_out(folder: Path, study: Study, running: Running, minutes: float | None) -> bool:
     from surefoot.contest.study import carry_out
 
-    with progress() as bar:
-        task = bar.add_task("Comparing", total=None)
+    with refusing():
+        telling = Telling(running, "task, optimizer", name=_name, part=_part, best=_best)
 
-        def tell(block: Block, left: int, rows: int) -> None:
-            line = f"{block.cell.task}, {block.cell.optimizer}: {len(block.runs)} runs, {rows} in all; {left} blocks to go"
-            bar.update(task, description=line)
-            if not err.is_terminal:
-                say(line)
+    def tell(block: Block, left: int, rows: int) -> None:
+        telling.expect(left - 1)
+        telling.kept(_part(block), f"{_name(block)}, {rows} in all; {left} blocks to go")
 
-        try:
-            return carry_out(folder, study, workers=workers, seconds=None if minutes is None else 60.0 * minutes, tell=tell)
-        except KeyboardInterrupt:
-            bar.stop()
-            say(f"Stopped. Finished runs are kept in {folder}; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+    with (
+        refusing(),
+        leaving(running, lambda: f"Finished runs are kept in {folder}"),
+        telling,
+        running.engine() as engine,
+    ):
+        return carry_out(
+            folder,
+            study,
+            engine=engine,
+            limits=running.limits,
+            seconds=None if minutes is None else 60.0 * minutes,
+            tell=tell,
+            on_event=telling.tell,
+            on_interrupt=finishing("blocks"),
+        )
+
+
+def _part(block: Block) -> str:
+    return f"{block.cell.task}, {block.cell.optimizer}"
+
+
+def _name(block: Block) -> str:
+    return f"{_part(block)}: {len(block.runs)} runs"
+
+
+def _best(_: Block, rows: Sequence[ContestRow]) -> tuple[float, str] | None:
+    best = min(rows, key=lambda row: row.final)
+    return (best.final, f"{best.key.rival}, rate {best.key.rate:.3g}") if isfinite(best.final) else None
 
 
 def _present(folder: Path, study: Study, lacking: Sequence[str], *, as_json: bool) -> None:

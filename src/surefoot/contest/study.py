@@ -17,7 +17,7 @@ from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
 from surefoot.contest.rows import CellName, Rows, definitions
 from surefoot.contest.tasks import load
-from surefoot.engine import Local, perform
+from surefoot.engine import WorkError, perform
 from surefoot.nmf import Factorisation
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from surefoot.contest.rivals import Rival
     from surefoot.contest.rows import ContestRow, RunKey
     from surefoot.contest.tasks import ContestTask
+    from surefoot.engine import Engine, Event, Failed, Limits
 
 _PLACES = {"sgd": (0, 6), "adamw": (-2, 4)}
 _AROUND = (-3, 3)
@@ -127,45 +128,69 @@ def carry_out(
     folder: Path,
     study: Study,
     *,
-    workers: int,
+    engine: Engine,
+    limits: Limits | None = None,
     seconds: float | None = None,
     tell: Callable[[Block, int, int], None] = lambda *_: None,
+    on_event: Callable[[Event], None] = lambda _event: None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> bool:
     """Train what is missing, and return whether anything still is.
+
+    Some blocks can be planned only when others are finished: a block that fails keeps none from being trained but those.
 
     Args:
         folder: Where the rows are, or will be; made if it is not there.
         study: What is compared.
-        workers: Processes, 1 or more.
+        engine: Where, within its context.
+        limits: What a block may take; the usual if None.
         seconds: After how many seconds to stop with the next block that is finished, and drop those under way; None for never.
         tell: Called with every block that is finished, the blocks left of those that could be trained, and the rows there are.
+        on_event: Called with all that happens to blocks.
+        on_interrupt: Called at the first Ctrl-C.
 
     Raises:
         JournalError: The folder holds another study, or another process is writing to it.
+        WorkError: Some blocks could not be trained; it is raised when all others are.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     began = monotonic()
+    errors: list[WorkError] = []
+    failures: list[Failed] = []
+
+    def is_over() -> bool:
+        return seconds is not None and monotonic() - began > seconds
+
     with Rows(folder, study.definitions) as rows:
-        while waiting := study.missing(rows.of):
-            left = len(waiting)
-            for some in _portions(waiting, workers):
-                if seconds is not None and monotonic() - began > seconds:
-                    return True
-                with closing(perform(Local(workers), blocks.run, some)) as finished:
-                    for block, made in finished:
+        while waiting := _without(failures, study.missing(rows.of)):
+            if is_over():
+                return True
+            work = perform(engine, blocks.run, waiting, limits=limits, tell=on_event, on_interrupt=on_interrupt)
+            try:
+                with closing(work) as finished:
+                    for (block, made), left in zip(finished, reversed(range(len(waiting))), strict=False):
                         rows.add(block.cell, made)
-                        left -= 1
                         tell(block, left, len(rows))
-                        if left and seconds is not None and monotonic() - began > seconds:
+                        if left and is_over():
                             return True
+            except WorkError as error:
+                if not error.failures:  # It was not for a block, and will be so again.
+                    raise
+                errors.append(error)
+                failures += error.failures
+    if errors:
+        raise WorkError("; ".join(map(str, errors)), failures)
     return False
 
 
-def _portions(waiting: Sequence[Block], workers: int) -> Iterator[Sequence[Block]]:
-    """Blocks in portions that are begun together; between two, workers start afresh."""
-    size = 64 * workers
-    for start in range(0, len(waiting), size):
-        yield waiting[start : start + size]
+def _without(failures: Sequence[Failed], waiting: Sequence[Block]) -> list[Block]:
+    """Blocks without the runs of those that failed."""
+    failed = {(block.cell, run) for block in (failure.item for failure in failures) for _, run in block.runs}
+    left = [
+        block._replace(runs=tuple((rival, run) for rival, run in block.runs if (block.cell, run) not in failed))
+        for block in waiting
+    ]
+    return [block for block in left if block.runs]
 
 
 def _kind(pair: tuple[Entry, Wanted]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surefoot import __version__, catalogue
-from surefoot.terminal import STOPPED, JsonOption, failing, out, refusing, say
+from surefoot.terminal import JsonOption, failing, out, refusing, say, stop
 
 if TYPE_CHECKING:
     from surefoot.learn.adapt import Adapted, Gain
@@ -53,8 +53,7 @@ def adapt(
             with Store(path.with_suffix(".sqlite")) as store:
                 found = adapt(name, problem, store, settings, base=rate, steps=steps, told=lambda part: say(f"{part}."))
         except KeyboardInterrupt:
-            say(f"Stopped. Finished runs are kept in {path}.sqlite; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+            stop(lambda: f"Finished runs are kept in {path}.sqlite")
         if found.is_new:
             policy_file.write(path, found.network, replace(found.card, name=path.name))
     _tell(found, name, path, as_json=as_json)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -14,7 +12,9 @@ import typer
 
 from surefoot import __version__
 from surefoot.course.offline import learn_from
-from surefoot.terminal import FAILED, STOPPED, JsonOption, failing, out, refusing, say
+from surefoot.running import Running, takes_running
+from surefoot.telling import leaving
+from surefoot.terminal import FAILED, JsonOption, failing, finishing, out, refusing, say, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from surefoot.policy_file import Card
 
 
+@takes_running
 def learn(
     *,
+    running: Running,
     on: Annotated[
         str | None, typer.Option("--on", help="What on: nmf, networks-loss, networks-gradient, or my_problem.py:Problem.")
     ] = None,
@@ -73,27 +75,34 @@ def learn(
         found = [standing(about, settings, seed, order.place(seed)) for seed in range(seeds)]
         order.folder.mkdir(parents=True, exist_ok=True)
     with failing(), alone(order.folder):
-        records, is_over = _learn(order, seeds, found, None if minutes is None else monotonic() + 60.0 * minutes)
+        records, is_over = _learn(order, seeds, found, running, None if minutes is None else monotonic() + 60.0 * minutes)
         _finish(about, records, folder / name, order, as_json=as_json, is_over=is_over)
 
 
-def _learn(order: Order, seeds: int, found: Sequence[Record | None], until: float | None) -> tuple[list[Record], bool]:
+def _learn(
+    order: Order, seeds: int, found: Sequence[Record | None], running: Running, until: float | None
+) -> tuple[list[Record], bool]:
     """Learn, tell of it, and return where each seed stands, and whether all of them are done."""
     from surefoot.course.live import Telling
-    from surefoot.course.processes import learn as in_processes
+    from surefoot.course.processes import learn as in_workers
 
-    with Telling(range(seeds), order.settings.rounds) as telling:
+    with refusing():
+        telling = Telling(running, range(seeds), order.settings.rounds)
+    with (
+        refusing(),
+        leaving(running, lambda: f"What was learned is kept in {order.folder}"),
+        telling,
+        running.engine() as engine,
+    ):
         for record in found:
             if record is not None:
                 telling.tell(record, is_new=False)
-        _say_there(telling, order)
+        if not running.quiet:
+            _say_there(telling, order)
         left = [seed for seed in range(seeds) if not _is_done(telling.records.get(seed))]
-        try:
-            for record in in_processes(order, left, until=until, on_interrupt=_say_stopping) if left else ():
-                telling.tell(record)
-        except KeyboardInterrupt:
-            say(f"Stopped. What was learned is kept in {order.folder}; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+        asked: dict[str, Any] = {"limits": running.limits, "until": until, "tell": telling.note}
+        for record in in_workers(order, left, engine=engine, on_interrupt=finishing("rounds"), **asked) if left else ():
+            telling.tell(record)
     records = [telling.records[seed] for seed in sorted(telling.records)]
     return records, len(records) == seeds and all(map(_is_done, records))
 
@@ -117,9 +126,7 @@ def _finish(about: Lesson, records: Sequence[Record], path: Path, order: Order, 
     document.write(path.with_name(f"{path.name}.svg"), text)
     tasks = [f"{task.fleet.name}, {task.fleet.optimizer}" for task, _ in about.tasks]
     notes = [card.description, _summary(best, records)]
-    shown = page.write(
-        path.with_name(f"{path.name}.html"), records, name=path.name, tasks=tasks, command=_command(), notes=notes
-    )
+    shown = page.write(path.with_name(f"{path.name}.html"), records, name=path.name, tasks=tasks, command=typed(), notes=notes)
     if as_json:
         typer.echo(json.dumps({"version": __version__, "policy": str(path), "card": json.loads(card.to_json())}, indent=2))
         return
@@ -138,7 +145,7 @@ def _card(name: str, about: Lesson, best: Record, records: Sequence[Record], ord
         name=name,
         description=f"Learned by proximal policy optimisation on {about.name}.",
         training={
-            "command": _command(),
+            "command": typed(),
             "on": about.name,
             "seed": best.seed,
             "round": best.best["round"],
@@ -196,17 +203,9 @@ def _say_there(telling: Telling, order: Order) -> None:
         say(f"There are rounds in {order.folder} already: {there}.")
 
 
-def _say_stopping() -> None:
-    say("Finishing the rounds that are under way; press Ctrl-C again to leave at once.")
-
-
 def _is_done(record: Record | None) -> bool:
     return record is not None and record.done >= record.of
 
 
 def _first_check(order: Order) -> int:
     return next(done for done in range(1, order.settings.rounds + 1) if order.settings.is_check(done))
-
-
-def _command() -> str:
-    return shlex.join(["surefoot", *sys.argv[1:]])

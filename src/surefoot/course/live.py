@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 
 from surefoot import tables
+from surefoot.engine import Failed, Lost
+from surefoot.event_log import EventLog
+from surefoot.standing import clock
+from surefoot.telling import lives
 from surefoot.terminal import err, say
 
 if TYPE_CHECKING:
@@ -17,21 +20,30 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from surefoot.course.processes import Round
+    from surefoot.engine import Event
     from surefoot.learn import Record
+    from surefoot.running import Running
 
 _BARS = "\N{LOWER ONE EIGHTH BLOCK}▂▃▄▅▆▇\N{FULL BLOCK}"
 _WIDTH = 24
 
 
 class Telling:
-    """Tells where trainings stand, on standard error."""
+    """Tells where trainings stand, on standard error, and in a file what happens to their rounds.
 
-    def __init__(self, seeds: Iterable[int], of: int) -> None:
+    Raises:
+        ValueError: The log cannot be written to.
+    """
+
+    def __init__(self, running: Running, seeds: Iterable[int], of: int) -> None:
         self.records: dict[int, Record] = {}
-        self._seeds, self._of, self._began = list(seeds), of, monotonic()
-        self._live = Live(console=err, refresh_per_second=4) if err.is_terminal else None
+        self._seeds, self._of, self._is_quiet = list(seeds), of, running.quiet
+        self._live = Live(console=err, refresh_per_second=4) if lives(running) else None
+        self._log = EventLog(running.log, _name)
 
     def __enter__(self) -> Self:
+        self._log.__enter__()
         if self._live is not None:
             self._live.start()
         return self
@@ -39,13 +51,22 @@ class Telling:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
+        self._log.__exit__(kind, error, traceback)
+
+    def note(self, event: Event) -> None:
+        """Note down what happened to a round, and say so if it failed or was lost."""
+        self._log.tell(event)
+        if isinstance(event, Failed):
+            say(f"surefoot: {_name(event.item)}: {event.why}")
+        elif isinstance(event, Lost) and not self._is_quiet:
+            say(f"{_name(event.item)}: begun again, its worker was lost ({event.why})")
 
     def tell(self, record: Record, *, is_new: bool = True) -> None:
         """Tell where the training of a seed stands; what is not new is only shown in the table."""
         self.records[record.seed] = record
         if self._live is not None:
             self._live.update(self._table())
-        elif is_new:
+        elif is_new and not self._is_quiet:
             say(line(record))
 
     def _table(self) -> Table:
@@ -65,7 +86,7 @@ class Telling:
                 f"{last['diverged']} of {last['episodes']}",
                 _behind(record),
                 f"{record.best['score']:+.3f}" if record.best else "",
-                _clock(record.seconds),
+                clock(record.seconds),
             )
         return table
 
@@ -75,7 +96,7 @@ def line(record: Record) -> str:
     last = record.curve[-1]
     told = (
         f"seed {record.seed}: round {record.done}/{record.of}, reward {last['reward']:.3f}, "
-        f"{last['diverged']} of {last['episodes']} episodes diverged, {_clock(record.seconds)}"
+        f"{last['diverged']} of {last['episodes']} episodes diverged, {clock(record.seconds)}"
     )
     check = last.get("check")
     return told if check is None else f"{told}; behind the tuned schedule by {check['mean']:+.3f}, {check['diverged']} diverged"
@@ -97,5 +118,5 @@ def _behind(record: Record) -> str:
     return f"{checks[-1]['mean']:+.3f}" if checks else ""
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def _name(due: Round) -> str:
+    return f"seed {due.seed}, round {due.kept.rounds + 1}"

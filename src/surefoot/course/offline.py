@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from surefoot import __version__
-from surefoot.terminal import failing, out, refusing
+from surefoot.terminal import failing, out, refusing, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +66,6 @@ def _card(name: str, settings: Regression, layers: tuple[int, ...], found: dict[
         hidden=layers[1:-1],
         name=name,
         description=f"Learned from {found['runs']:,} runs that were there already, by advantage-weighted regression.",
-        training={"command": shlex.join(["surefoot", *sys.argv[1:]]), "settings": json.loads(json.dumps(how)), **found},
+        training={"command": typed(), "settings": json.loads(json.dumps(how)), **found},
         surefoot=__version__,
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surefoot import __version__
-from surefoot.terminal import ColumnOption, JsonOption, PageOption, TagOption, failing, out, refusing
+from surefoot.terminal import ColumnOption, JsonOption, PageOption, TagOption, failing, out, refusing, typed
 
 if TYPE_CHECKING:
     from surefoot.insight.log import Log
@@ -51,7 +49,7 @@ def explain(
         from surefoot.insight import page as pages
 
         name = Path(run).name if store is None else run
-        pages.write(page, found, name=name, command=shlex.join(["surefoot", *sys.argv[1:]]), notes=notes)
+        pages.write(page, found, name=name, command=typed(), notes=notes)
     if as_json:
         told = {"version": __version__, "run": run, "notes": notes, **pages.as_json(found), "page": str(page)}
         typer.echo(json.dumps(told, indent=2, allow_nan=False))

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surefoot import __version__, checks
-from surefoot.terminal import STOPPED, JsonOption, err, failing, out, progress, refusing, say
+from surefoot.running import Running, takes_running
+from surefoot.telling import Telling, leaving
+from surefoot.terminal import JsonOption, failing, finishing, out, refusing, say, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from surefoot.judge.blocks import Block
     from surefoot.judge.entrants import Candidate
+    from surefoot.judge.rows import RunRow
     from surefoot.judge.study import Findings
 
 
+@takes_running
 def judge(
     policy: Annotated[
         list[str] | None, typer.Argument(help="Who is judged: learned policies by name or file, or any that can be compared.")
     ] = None,
     *,
+    running: Running,
     on: Annotated[str, typer.Option("--on", help="Problems to judge on: nmf or networks.")] = "nmf",
     quick: Annotated[bool, typer.Option("--quick", help="Few and small problems: a look that claims nothing.")] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder of the rows and the page; else surefoot-judge-NMF and the like.")
     ] = None,
     only: Annotated[str, typer.Option("--only", help="Arenas to look at, with commas between; else all.")] = "",
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to train in; 0 for one per core.")] = 0,
     redraw: Annotated[bool, typer.Option("--redraw", help="Train nothing: judge and draw what --out holds.")] = False,
     note: Annotated[
         Path | None,
@@ -68,7 +70,7 @@ def judge(
             with refusing():
                 found, who = folders.read(place, chosen)
         else:
-            found, who = _carry_out(place, on, judged, chosen, quick=quick, workers=workers or os.cpu_count() or 1)
+            found, who = _carry_out(place, on, judged, chosen, quick=quick, running=running)
         if note is not None:
             from surefoot.judge.note import write_on
 
@@ -79,31 +81,49 @@ def judge(
 
 
 def _carry_out(
-    place: Path, on: str, judged: Sequence[Candidate], only: Sequence[str], *, quick: bool, workers: int
+    place: Path, on: str, judged: Sequence[Candidate], only: Sequence[str], *, quick: bool, running: Running
 ) -> tuple[list[Findings], list[Candidate]]:
     from surefoot.judge.folder import carry_out
 
-    with progress() as bar:
-        task = bar.add_task("Judging", total=None)
+    with refusing():
+        telling = Telling(running, "arena", name=_name, part=lambda block: block.arena.name, best=_best)
 
-        def tell(block: Block, rows: int) -> None:
-            line = f"{block.arena.name}, {block.label}, {block.limits}: {len(block.keys)} runs, {rows} in all"
-            bar.update(task, description=line)
-            if not err.is_terminal:
-                say(line)
+    def tell(block: Block, rows: int) -> None:
+        telling.kept(block.arena.name, f"{_name(block)}, {rows} in all")
 
-        try:
-            return carry_out(place, on, judged, quick=quick, workers=workers, only=only, tell=tell)
-        except KeyboardInterrupt:
-            bar.stop()
-            say(f"Stopped. Finished runs are kept in {place}; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+    with (
+        refusing(),
+        leaving(running, lambda: f"Finished runs are kept in {place}"),
+        telling,
+        running.engine() as engine,
+    ):
+        return carry_out(
+            place,
+            on,
+            judged,
+            quick=quick,
+            engine=engine,
+            limits=running.limits,
+            only=only,
+            tell=tell,
+            on_event=telling.tell,
+            on_interrupt=finishing("blocks"),
+        )
+
+
+def _name(block: Block) -> str:
+    return f"{block.arena.name}, {block.label}, {block.limits}: {len(block.keys)} runs"
+
+
+def _best(_: Block, rows: Sequence[RunRow]) -> tuple[float, str] | None:
+    best = min(rows, key=lambda row: row.final)
+    return (best.final, f"{best.key.policy}, {best.key.limits}") if isfinite(best.final) else None
 
 
 def _present(place: Path, found: Sequence[Findings], who: Sequence[Candidate], *, as_json: bool) -> None:
     from surefoot.judge import page as pages
 
-    page = pages.write(place / "page.html", found, who, command=shlex.join(["surefoot", *sys.argv[1:]]))
+    page = pages.write(place / "page.html", found, who, command=typed())
     labels = [each.label for each in who]
     if as_json:
         said = {"version": __version__, **pages.as_json(found, labels), "page": str(page)}

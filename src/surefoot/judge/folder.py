@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from surefoot import __version__, checks, document
 from surefoot.appended import JournalError
-from surefoot.engine import TRAINING, Local, perform
+from surefoot.engine import TRAINING, perform
 from surefoot.judge import arenas, blocks, study
 from surefoot.judge.entrants import Candidate
 from surefoot.judge.rows import Rows
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from surefoot.engine import Engine, Event, Limits
     from surefoot.judge.arenas import Arena
     from surefoot.judge.blocks import Block
     from surefoot.judge.rows import Key, RunRow
@@ -50,9 +52,12 @@ def carry_out(
     candidates: Sequence[Candidate],
     *,
     quick: bool,
-    workers: int,
+    engine: Engine,
+    limits: Limits | None = None,
     only: Sequence[str] = (),
     tell: Callable[[Block, int], None] = lambda *_: None,
+    on_event: Callable[[Event], None] = lambda _event: None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> tuple[list[Findings], list[Candidate]]:
     """Train what is missing in a folder, and return what came of everything in it.
 
@@ -61,13 +66,17 @@ def carry_out(
         on: One of `KINDS`.
         candidates: Who is judged, besides those who were before.
         quick: Whether only to have a look.
-        workers: Processes, 1 or more.
+        engine: Where, within its context.
+        limits: What a block may take; the usual if None.
         only: Names of arenas to look at; all if empty.
         tell: Called with every block that is finished, and the number of rows there are.
+        on_event: Called with all that happens to blocks.
+        on_interrupt: Called at the first Ctrl-C.
 
     Raises:
         ValueError: There is no arena of a name.
         JournalError: The folder holds another study, or another process is writing to it.
+        WorkError: Some blocks could not be trained; it is raised when all are that were begun with them.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     everywhere = arenas_of(on, quick=quick)
@@ -78,9 +87,11 @@ def carry_out(
 
         def train(missing: Sequence[Block]) -> None:
             preload = TRAINING if on == "networks" else (blocks.__name__,)
-            for block, made in perform(Local(workers), blocks.run, missing, preload=preload):
-                rows.add(made)
-                tell(block, len(rows.there))
+            asked: dict[str, Any] = {"limits": limits, "tell": on_event, "on_interrupt": on_interrupt}
+            with closing(perform(engine, blocks.run, missing, preload=preload, **asked)) as finished:
+                for block, made in finished:
+                    rows.add(made)
+                    tell(block, len(rows.there))
 
         found = _outcomes(everywhere, rows.there, train, known, only)
         rows.finish()

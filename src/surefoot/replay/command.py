@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surefoot import __version__, checks
-from surefoot.terminal import ColumnOption, JsonOption, PageOption, TagOption, failing, out, refusing
+from surefoot.terminal import ColumnOption, JsonOption, PageOption, TagOption, failing, out, refusing, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +48,7 @@ def replay(
         read = loss_log.read(log, column=column, tag=tag)
         unit = _base(read, base)
         found = _replayed(read, policy or ["greedy"], unit, steps)
-        pages.write(page, read, found, base=unit, command=shlex.join(["surefoot", *sys.argv[1:]]))
+        pages.write(page, read, found, base=unit, command=typed())
     if as_json:
         told = {"version": __version__, **pages.as_json(read, found, unit), "page": str(page)}
         typer.echo(json.dumps(told, indent=2, allow_nan=False))

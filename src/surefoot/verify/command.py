@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import sys
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from surefoot import __version__
-from surefoot.terminal import FAILED, STOPPED, JsonOption, PageOption, err, failing, out, progress, refusing, say
+from surefoot.running import Running, takes_running
+from surefoot.telling import Telling, leaving
+from surefoot.terminal import FAILED, JsonOption, PageOption, failing, finishing, out, refusing, say, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from surefoot.verify.run import Piece, Verdict
 
 
+@takes_running
 def verify_nmf(
     *,
+    running: Running,
     problems: Annotated[
         int, typer.Option("--problems", "-n", help="How many random problems; their seeds are 0, 1, 2 and so on.")
     ] = 10_000,
@@ -33,7 +35,6 @@ def verify_nmf(
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Folder for the pictures, as SVG.", file_okay=False)
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes to check in; 0 for one per core.")] = 0,
     redraw: Annotated[
         bool, typer.Option("--redraw", help="Check nothing: judge and draw what --rows holds, also as .jsonl.xz.")
     ] = False,
@@ -65,33 +66,37 @@ def verify_nmf(
         from surefoot.verify.journal import Journal
 
         with Journal(rows) as journal:
-            _check(plan(problems, journal.lines), len(everything), journal, workers or os.cpu_count() or 1)
+            _check(plan(problems, journal.lines), everything, journal, running)
             verdicts = judge(journal.lines, problems)
     _present(verdicts, page=page, pictures=pictures, rows=rows, as_json=as_json)
 
 
-def _check(pieces: Sequence[Piece], of: int, journal: Journal, workers: int) -> None:
+def _check(pieces: Sequence[Piece], everything: Sequence[Piece], journal: Journal, running: Running) -> None:
     from surefoot.verify.run import execute
 
-    there = of - len(pieces)
-    if there > 0:
-        say(f"{there} of {of} pieces are in {journal.path} already.")
-    with progress() as bar:
-        task = bar.add_task("Checking", total=of, completed=max(there, 0))
-        try:
-            for piece in execute(pieces, journal, workers=workers, on_interrupt=_say_stopping):
-                there += 1
-                bar.advance(task)
-                if not err.is_terminal:
-                    say(f"{there}/{of} problems {piece.seeds[0]} to {piece.seeds[-1]}, {piece.rules[0]} to {piece.rules[-1]}")
-        except KeyboardInterrupt:
-            bar.stop()
-            say(f"Stopped. What was found is kept in {journal.path}; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
+    total, left = (Counter(map(_part, some)) for some in (everything, pieces))
+    there = total - left
+    if there and not running.quiet:
+        say(f"{there.total()} of {total.total()} pieces are in {journal.path} already.")
+    with refusing():
+        telling = Telling(running, "problems", name=_name, part=_part, of=there + left, there=there)
+    with (
+        refusing(),
+        leaving(running, lambda: f"What was found is kept in {journal.path}"),
+        telling,
+        running.engine() as engine,
+    ):
+        asked: dict[str, Any] = {"limits": running.limits, "tell": telling.tell, "on_interrupt": finishing("checks")}
+        for piece in execute(pieces, journal, engine=engine, **asked):
+            telling.kept(_part(piece), _name(piece))
 
 
-def _say_stopping() -> None:
-    say("Finishing the checks that are under way; press Ctrl-C again to leave at once.")
+def _part(piece: Piece) -> str:
+    return f"{piece.seeds[0]} to {piece.seeds[-1]}"
+
+
+def _name(piece: Piece) -> str:
+    return f"problems {_part(piece)}, {piece.rules[0]} to {piece.rules[-1]}"
 
 
 def _present(verdicts: Sequence[Verdict], *, page: Path, pictures: Path | None, rows: Path, as_json: bool) -> None:
@@ -99,7 +104,7 @@ def _present(verdicts: Sequence[Verdict], *, page: Path, pictures: Path | None, 
     from surefoot.verify.pictures import drawings
 
     with failing():
-        pages.write(page, verdicts, command=shlex.join(["surefoot", *sys.argv[1:]]))
+        pages.write(page, verdicts, command=typed())
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             for name, drawing in drawings(verdicts).items():

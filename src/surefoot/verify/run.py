@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -12,13 +13,14 @@ import numpy as np
 
 from surefoot import checks
 from surefoot.appended import JournalError
-from surefoot.engine import Local, perform
+from surefoot.engine import perform
 from surefoot.nmf.verification.fleets import Problems, draw, split
 from surefoot.nmf.verification.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from surefoot.engine import Engine, Event, Limits
     from surefoot.nmf.verification.rule import Rule
     from surefoot.verify.journal import Journal, Line
 
@@ -111,15 +113,23 @@ def check(piece: Piece) -> list[Line]:
 
 
 def execute(
-    pieces: Sequence[Piece], journal: Journal, *, workers: int, on_interrupt: Callable[[], None] = lambda: None
+    pieces: Sequence[Piece],
+    journal: Journal,
+    *,
+    engine: Engine,
+    limits: Limits | None = None,
+    tell: Callable[[Event], None] = lambda _event: None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> Iterator[Piece]:
-    """Do the work in processes, keep every piece as it is finished, and yield it.
+    """Do the work, keep every piece as it is finished, and yield it.
 
-    For Ctrl-C, killed workers and exceptions, see `surefoot.engine.perform`.
+    For the engine, Ctrl-C, killed workers and failures, see `surefoot.engine.perform`.
     """
-    for piece, lines in perform(Local(workers), check, pieces, on_interrupt=on_interrupt, preload=[__name__]):
-        journal.add(lines)
-        yield piece
+    work = perform(engine, check, pieces, limits=limits, preload=[__name__], tell=tell, on_interrupt=on_interrupt)
+    with closing(work) as finished:
+        for piece, lines in finished:
+            journal.add(lines)
+            yield piece
 
 
 def judge(lines: Iterable[Line], problems: int | None = None, *, strict: bool = True) -> list[Verdict]:
