@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from surefoot import compare, keeping, under_way
+from surefoot.contest import blocks
+from surefoot.contest.study import study_of
 from surefoot.engine import Limits, Local, Lost
 from surefoot.nmf import Factorisation
 from surefoot.runs import Store
@@ -140,4 +143,33 @@ def test_where_no_folder_can_be_made_there_is_none(tmp_path):
 def test_a_worker_on_a_machine_without_the_folder_trains_as_ever(tmp_path):
     trials = planned("wine-mlp").trials
     assert figures_of(compare.run_crew(trials, tmp_path / "elsewhere")) == undisturbed("wine-mlp")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stacks", [True, False])
+def test_a_block_of_the_contest_that_was_cut_gives_the_rows_of_one_that_was_not(stacks, tmp_path, monkeypatch):
+    study = study_of(quick=True, tasks=["digits-mlp"], rivals=["greedy", "range-test"])
+    block = next(block for block in study.missing(lambda _: {}) if block.stacks)
+    wanted = {rival.name: (rival, run) for rival, run in block.runs}  # One of each rival.
+    block = block._replace(problem=replace(block.problem, steps=STEPS), stacks=stacks, runs=tuple(wanted.values()))
+    monkeypatch.setattr(under_way, "Keeper", partial(keeping.Keeper, seconds=0.0, share=1.0))
+    place, drive = blocks.Place(tmp_path, "this"), blocks.drive
+
+    def cut(*given, **named):
+        for row in drive(*given, **named):
+            if row.step == CUT and named.get("keeper"):
+                raise InterruptedError
+            yield row
+
+    monkeypatch.setattr(blocks, "drive", cut)
+    with pytest.raises(InterruptedError):
+        blocks.run(block, place)
+    monkeypatch.setattr(blocks, "drive", drive)
+    kept = place.keeper(block)
+    assert kept.find(lambda _: True)
+    assert kept.step == CUT
+    assert [row._replace(seconds=0.0) for row in blocks.run(block, place)] == [
+        row._replace(seconds=0.0) for row in blocks.run(block)
+    ]
+    place.clear(block)
     assert not list(tmp_path.iterdir())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from surefoot import Learned
+from surefoot import Learned, under_way
 from surefoot.appended import JournalError
+from surefoot.compare import versions
 from surefoot.contest import blocks, optimizers
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
-from surefoot.contest.rows import CellName, Rows, definitions
+from surefoot.contest.rows import FOLDER, CellName, Rows, definitions
 from surefoot.contest.tasks import load
 from surefoot.engine import Local, perform
 from surefoot.nmf import Factorisation
@@ -145,15 +147,17 @@ def carry_out(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     began = monotonic()
-    with Rows(folder, study.definitions) as rows:
+    with Rows(folder, study.definitions) as rows, under_way.beside(folder / FOLDER) as kept:
+        place = blocks.Place(kept, f"{study.definitions}, {versions()}")
         while waiting := study.missing(rows.of):
             left = len(waiting)
             for some in _portions(waiting, workers):
                 if seconds is not None and monotonic() - began > seconds:
                     return True
-                with closing(perform(Local(workers), blocks.run, some)) as finished:
+                with closing(perform(Local(workers), partial(blocks.run, place=place), some)) as finished:
                     for block, made in finished:
                         rows.add(block.cell, made)
+                        place.clear(block)
                         left -= 1
                         tell(block, left, len(rows))
                         if left and seconds is not None and monotonic() - began > seconds:
