@@ -1,7 +1,6 @@
 """A policy's file says what it is, comes back as it was written, and is believed in nothing that does not fit."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def test_a_disk_that_is_full_leaves_the_old_files(tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         made(tmp_path, seed=1)
     monkeypatch.undo()

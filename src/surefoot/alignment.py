@@ -89,6 +89,17 @@ class Alignment:
         """Begin anew: the parameters are others now, those of a checkpoint. The next step's alignment is not known, NaN."""
         self._moves, self._last, self._is_fresh, self._is_known = {}, None, False, False
 
+    def save(self) -> tuple[Any, ...]:
+        """What the next steps are measured by: see `surefoot.problems.Resumable`."""
+        moves = [self._moves.get(weights) for weights in self._parameters()]
+        return moves, self._last, self._is_fresh, self._is_known, self.alignment, self.relative_step
+
+    def resume(self, saved: tuple[Any, ...]) -> None:
+        """Go on from there, given what was saved as tensors again, where the parameters are."""
+        moves, self._last, self._is_fresh, self._is_known, self.alignment, self.relative_step = saved
+        pairs = zip(self._parameters(), moves, strict=True)
+        self._moves = {weights: move for weights, move in pairs if move is not None}
+
     def remove(self) -> None:
         """Measure no more."""
         for hook in self._hooks:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -73,6 +75,16 @@ class Batches:
         True
         """
         self._left = np.concatenate([batch, self._left])
+
+    def save(self) -> dict[str, Any]:
+        """Where the order is: see `surefoot.problems.Resumable`."""
+        return {"random": self._random.bit_generator.state, "left": self._left}
+
+    def resume(self, saved: Mapping[str, Any]) -> Batches:
+        """These batches, from where the order was on; a generator of another kind is refused by NumPy, with a ValueError."""
+        self._random.bit_generator.state = saved["random"]
+        self._left = saved["left"]
+        return self
 
     def copy(self) -> Batches:
         """Another one that goes on from here by itself."""

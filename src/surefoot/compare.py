@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from math import isfinite
 from time import perf_counter
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from surefoot import catalogue, checks, lineup, spec, stats
+from surefoot import catalogue, checks, lineup, spec, stats, under_way
 from surefoot.engine import TRAINING, perform
 from surefoot.fleet import fleet
 from surefoot.learned import Learned
@@ -24,8 +24,10 @@ from surefoot.runs import Run, Store, Trial, evaluation_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from surefoot.engine import Engine, Event, Limits
+    from surefoot.keeping import Keeper
     from surefoot.policy import Policy
     from surefoot.problems import Problem
 
@@ -140,9 +142,15 @@ def versions() -> str:
     )
 
 
-def run_trial(trial: Trial) -> Run:
-    """Train what a trial names, from the beginning to the end."""
+def run_trial(trial: Trial, folder: Path | None = None) -> Run:
+    """Train what a trial names, from the beginning to the end.
+
+    Args:
+        trial: The trial.
+        folder: Where it keeps how far it is, and looks whether it was begun before; nowhere if None. What it keeps stays there.
+    """
     policy, evaluations, began = _policy(trial), [], perf_counter()
+    keeper = _keeper(folder, [trial])
     rows = list(
         train(
             _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy))),
@@ -152,9 +160,10 @@ def run_trial(trial: Trial) -> Run:
             seed=trial.seed,
             evaluate=lambda step, loss: evaluations.append((step, loss)),
             evaluate_at=frozenset(evaluation_steps(trial.steps, trial.evaluations)),
+            keeper=keeper,
         )
     )
-    return _run(trial, rows, evaluations, perf_counter() - began)
+    return _run(trial, rows, evaluations, _seconds(began, keeper))
 
 
 def crews(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
@@ -169,7 +178,7 @@ def crews(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     ]
 
 
-def run_crew(trials: Sequence[Trial]) -> list[Run]:
+def run_crew(trials: Sequence[Trial], folder: Path | None = None) -> list[Run]:
     """Train trials of one cell as one fleet.
 
     The figures are those of `run_trial` but for rounding: a fleet sums in another order. On the machine tried, that order does
@@ -178,14 +187,15 @@ def run_crew(trials: Sequence[Trial]) -> list[Run]:
 
     Args:
         trials: One or more of the same problem, optimizer, budget and number of evaluations.
+        folder: Where they keep how far they are, as for `run_trial`.
     """
     if trials[0].problem not in TOGETHER:
-        return [run_trial(trial) for trial in trials]
+        return [run_trial(trial, folder) for trial in trials]
     by_policy: dict[str, list[Trial]] = {}
     for trial in (*trials, *trials[: len(trials) % 2]):
         by_policy.setdefault(json.dumps([trial.policy, trial.weights], sort_keys=True), []).append(trial)
     ordered, began = [trial for crew in by_policy.values() for trial in crew], perf_counter()
-    first, evaluations = ordered[0], []
+    first, evaluations, keeper = ordered[0], [], _keeper(folder, trials)
     policies = [(_policy(crew[0]), len(crew)) for crew in by_policy.values()]
     rows = list(
         drive(
@@ -196,9 +206,10 @@ def run_crew(trials: Sequence[Trial]) -> list[Run]:
             first.steps,
             evaluate=lambda step, losses: evaluations.append((step, losses)),
             evaluate_at=frozenset(evaluation_steps(first.steps, first.evaluations)),
+            keeper=keeper,
         )
     )
-    seconds = (perf_counter() - began) / len(trials)
+    seconds = _seconds(began, keeper) / len(trials)
     runs = {}
     for place, trial in enumerate(ordered):
         own = [Row(row.step, row.loss[place], row.rate[place]) for row in rows]
@@ -222,15 +233,22 @@ def execute(
     Who is trained together depends on the plan alone, and those who are get into the store together: a plan that was stopped
     ends with the figures of one that was not, to the last bit.
 
+    Every half minute, trials keep how far they are in a folder beside the store, `STORE.under-way`. If their worker dies, or
+    this process does, they go on from there; a worker that cannot write to that folder begins again.
+
     For the engine, Ctrl-C, killed workers and failures, see `surefoot.engine.perform`.
     """
     left = (tuple(trial for trial in crew if trial not in store) for crew in crews(plan.trials))
     missing = (crew for crew in left if crew)
-    work = perform(engine, run_crew, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
-    with closing(work) as finished:
-        for together, runs in finished:
-            store.add(*runs)
-            yield from zip(together, runs, strict=True)
+    with nullcontext() if store.path == ":memory:" else under_way.beside(store.path) as folder:
+        train = partial(run_crew, folder=folder)
+        work = perform(engine, train, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
+        with closing(work) as finished:
+            for together, runs in finished:
+                store.add(*runs)
+                if keeper := _keeper(folder, together):
+                    keeper.remove()
+                yield from zip(together, runs, strict=True)
 
 
 def judge(plan: Plan, store: Store) -> list[stats.Cell]:
@@ -267,6 +285,15 @@ def collect(store: Store) -> list[stats.Cell]:
             }
             judged.append(stats.cell(problem, optimizer, paired))
     return judged
+
+
+def _keeper(folder: Path | None, trials: Sequence[Trial]) -> Keeper | None:
+    return under_way.keeper(folder, ",".join(trial.key for trial in trials))
+
+
+def _seconds(began: float, keeper: Keeper | None) -> float:
+    """What a training took, with what it took before it was cut."""
+    return perf_counter() - began + (0.0 if keeper is None else keeper.before)
 
 
 def _kept(store: Store, trial: Trial) -> Run:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from surefoot import __version__, vega
+from surefoot import __version__, vega, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 
 def render(
@@ -65,14 +64,7 @@ def write(path: str | Path, held: str | bytes) -> Path:
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(held.encode() if isinstance(held, str) else held)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return whole.write(path, held.encode() if isinstance(held, str) else held)
 
 
 def _json(value: Any) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from surefoot.problems import Problem
+    from surefoot.problems import Problem, Resumable
 
 R = TypeVar("R")
 
@@ -119,6 +119,11 @@ def fleet(problem: Problem[Any] | Fleet[Any]) -> Fleet[Any]:
     return OneByOne(problem) if own is None else cast("Fleet[Any]", own())
 
 
+def is_resumable(problem: Problem[Any] | Fleet[Any]) -> bool:
+    """Whether runs can be saved and taken up again: see `surefoot.problems.Resumable`."""
+    return hasattr(problem.problem if isinstance(problem, OneByOne) else problem, "resume")
+
+
 class OfProblem:
     """What every fleet has from the problem that it trains."""
 
@@ -192,6 +197,16 @@ class OneByOne(OfProblem, Generic[R]):
         for place, seed in zip(*as_pairs(places, seeds), strict=True):
             runs[place] = self.problem.init(seed)
         return runs
+
+    def save(self, runs: list[R | None]) -> list[Any]:
+        """Every run as its problem saves it; only where the problem does."""
+        problem = cast("Resumable[R]", self.problem)
+        return [None if run is None else problem.save(run) for run in runs]
+
+    def resume(self, seeds: Sequence[int], saved: list[Any]) -> list[R | None]:
+        """The runs that were saved."""
+        problem = cast("Resumable[R]", self.problem)
+        return [None if one is None else problem.resume(seed, one) for seed, one in zip(as_seeds(seeds), saved, strict=True)]
 
 
 def as_seeds(seeds: Sequence[int]) -> list[int]:

@@ -162,7 +162,9 @@ class GreedyRunner:
         before, now = losses[: self._width - self._place], losses[self._width - self._place :]
         self._block = [*now, *before]
         self._tails = [*([0.0] * self._place), *_tails(before)]
-        self._sum = sum(now, start=0.0)
+        self._sum = 0.0
+        for loss in now:  # Not `sum`, which is more exact from Python 3.12 on: one by one they would come to something else.
+            self._sum += loss
 
     def _mean(self, value: float) -> float:
         place, width = self._place, self._width

@@ -19,6 +19,7 @@ from surefoot.fleet import OneByOne
 from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.momo import MoMo
 from surefoot.recipes import RECIPES, pick
+from surefoot.snapshot import as_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -140,6 +141,25 @@ class Network:
             total = sum(_loss(model, x[chunk], y[chunk]).item() * len(x[chunk]) for chunk in chunks)
         model.train(was_training)
         return total / len(x)
+
+    def save(self, run: Training) -> dict[str, Any]:
+        """A training as plain data and tensors: see `surefoot.problems.Resumable`."""
+        return {
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "batches": run.batches.save(),
+            "measured": None if run.measured is None else run.measured.save(),
+        }
+
+    def resume(self, seed: int, saved: Mapping[str, Any]) -> Training:
+        """The training that was saved."""
+        run, measured = self.init(seed), saved["measured"]
+        run.model.load_state_dict(as_tensors(saved["model"]))
+        run.optimizer.load_state_dict(as_tensors(saved["optimizer"]))
+        run.batches.resume(saved["batches"])
+        if run.measured is not None:
+            run.measured.resume(as_tensors(measured))
+        return run
 
     def fleet(self, **settings: Any) -> Fleet[Any]:
         """Many trainings of this network at once; without settings, one by one where no fleet knows the optimizer.

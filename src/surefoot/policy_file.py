@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from importlib import resources
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surefoot import checks
+from surefoot import checks, whole
 from surefoot.control import Control
 from surefoot.features import TIERS, Features
 from surefoot.perceptron import Perceptron
@@ -241,7 +240,7 @@ def write(path: str | os.PathLike[str], perceptron: Perceptron, card: Card) -> C
     card = replace(card, sha256=sha256(data).hexdigest())
     stem = _stem(os.fspath(path))
     for ending, content in zip(_ENDINGS, (data, card.to_json().encode()), strict=True):
-        _replace(Path(stem + ending), content)
+        whole.write(stem + ending, content)
     return card
 
 
@@ -305,19 +304,6 @@ def _bytes(file: Traversable) -> bytes:
     if len(content) > LARGEST:
         raise PolicyFileError(f"{file} must not be larger than {LARGEST} bytes; a learned policy has a few thousand")
     return content
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a whole file in its place, or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
 
 
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:

@@ -58,3 +58,26 @@ class Problem(Protocol[R]):
     def held_out(self, run: R) -> float:
         """The loss on data that is never trained on; it leaves the training as it is."""
         ...
+
+
+class Resumable(Protocol[R]):
+    """What a problem, or a fleet, has besides if its runs can be saved and taken up again.
+
+    A run that was taken up goes on as the one that was saved would have, to the last bit.
+    """
+
+    def save(self, run: R) -> Any:
+        """All that a run's further steps depend on beside its seed, as `surefoot.packed.pack` takes it.
+
+        It may be what the run itself works with: whoever wants to keep it for later, packs it before the next step.
+        """
+        ...
+
+    def resume(self, seed: Any, saved: Any) -> R:
+        """The run that was saved.
+
+        Args:
+            seed: That of the run; of a fleet, those of the runs.
+            saved: What `save` returned, packed and unpacked again.
+        """
+        ...

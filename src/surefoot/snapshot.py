@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from surefoot.policy import Policy
 
@@ -32,3 +34,20 @@ def restored(like: Any, data: Any, policy: Policy[Any]) -> Any:
             return tuple(data)
         raise ValueError(f"this snapshot was taken with other settings than {policy!r}: the lengths of its windows differ")
     return like.new_tensor(data) if hasattr(like, "new_tensor") else data
+
+
+def as_tensors(value: Any, device: Any = "cpu") -> Any:
+    """Lists, tuples and dicts with tensors of their own on a device in the place of arrays of NumPy.
+
+    >>> as_tensors({"step": 3, "moves": [np.ones(2)]})
+    {'step': 3, 'moves': [tensor([1., 1.], dtype=torch.float64)]}
+    """
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value).to(device, copy=True)  # Aligned as PyTorch does, whatever NumPy did.
+    if isinstance(value, dict):
+        return {name: as_tensors(inner, device) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_tensors(inner, device) for inner in value)
+    return value

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from itertools import groupby
 from math import nan
+from pathlib import Path  # noqa: TC003 - Python 3.11 evaluates what a named tuple is made of.
 from time import process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 - Python 3.11 evaluates what a named tuple is made of.
 
+from surefoot import under_way
 from surefoot.contest import range_test
 from surefoot.contest.rivals import FOUND, Rival
 from surefoot.contest.rows import CellName, ContestRow, rounded
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from surefoot.contest.cells import Wanted
     from surefoot.fleet import Fleet
+    from surefoot.keeping import Keeper
     from surefoot.policy import Policy
 
 EVALUATIONS = 20
@@ -56,9 +60,31 @@ class Block(NamedTuple):
         return int(self.problem.steps) * (2 if self.is_long else 1)
 
 
-def run(block: Block) -> list[ContestRow]:
-    """Train the runs of a block. A run that diverges is a row like any other."""
-    began = process_time()
+class Place(NamedTuple):
+    """Where blocks that are under way keep how far they are.
+
+    Attributes:
+        folder: The folder; nowhere if None.
+        about: All that their rows depend on besides the runs themselves.
+    """
+
+    folder: Path | None
+    about: str
+
+    def keeper(self, block: Block) -> Keeper | None:
+        """The keeper of a block, whose time is the processor's."""
+        runs = [(*each.key, each.is_long, each.is_watched) for _, each in block.runs]
+        return under_way.keeper(self.folder, json.dumps([self.about, *block.cell, runs]), clock=process_time)
+
+    def clear(self, block: Block) -> None:
+        """Remove what a block kept: its rows are safe."""
+        if keeper := self.keeper(block):
+            keeper.remove()
+
+
+def run(block: Block, place: Place | None = None) -> list[ContestRow]:
+    """Train the runs of a block, from where they were if they were begun before. One that diverges is a row like any other."""
+    began, keeper = process_time(), place and place.keeper(block)
     runs = [each for _, each in block.runs]
     bases = np.array([each.key.rate for each in runs])
     found = np.flatnonzero(bases == FOUND)
@@ -77,13 +103,14 @@ def run(block: Block) -> list[ContestRow]:
             evaluate=lambda step, measured: evaluations.__setitem__(step, np.asarray(measured)),
             evaluate_at=frozenset(at),
             measure=_measure(fleet),
+            keeper=keeper,
         )
         rates = [np.asarray(row.rate) for row in every if row.step + 1 in at]
     absent = np.full((2, len(runs)), nan)
     losses, forwards = np.stack([evaluations.get(step, absent) for step in at]).swapaxes(0, 1)
     measured = _Measured(tuple(at), losses, np.stack([*rates, *[absent[0]] * (len(at) - len(rates))]), forwards)
     rows = [_row(each, measured.of(place), int(block.problem.steps)) for place, each in enumerate(runs)]
-    share = float(f"{(process_time() - began) / len(rows):.4g}")
+    share = float(f"{(process_time() - began + (keeper.before if keeper else 0.0)) / len(rows):.4g}")
     return [row._replace(seconds=share) for row in rows]
 
 

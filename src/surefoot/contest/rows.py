@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+from io import BytesIO
 from math import inf, isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from surefoot import document
+from surefoot import document, whole
 from surefoot.appended import Appended, JournalError
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ class Rows:
     def add(self, cell: CellName, rows: Iterable[ContestRow]) -> None:
         """Put rows into the file of their cell; a row of the same key is replaced."""
         every = {**self.of(cell), **{row.key: row for row in rows}}
-        _write(self.folder / FOLDER / f"{cell.task}.{cell.optimizer}.parquet", list(every.values()))
+        packed = BytesIO()
+        as_table(list(every.values())).write_parquet(packed, compression="zstd", compression_level=12)
+        whole.write(self.folder / FOLDER / f"{cell.task}.{cell.optimizer}.parquet", packed.getvalue())
         self._there[cell] = every
 
     @staticmethod
@@ -187,16 +189,6 @@ def _rows(path: Path) -> list[ContestRow]:
         ContestRow(RunKey(rival, rate, seed), final, half, double, tuple(curve), tuple(rates), forwards, seconds)
         for rival, rate, seed, final, half, double, curve, rates, forwards, seconds in zip(*columns, strict=True)
     ]
-
-
-def _write(path: Path, rows: Sequence[ContestRow]) -> None:
-    """All of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        as_table(rows).write_parquet(temporary, compression="zstd", compression_level=12)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def as_table(rows: Sequence[ContestRow]) -> pl.DataFrame:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from surefoot import Learned
+from surefoot import Learned, under_way
 from surefoot.appended import JournalError
+from surefoot.compare import PRELOAD, versions
 from surefoot.contest import blocks, optimizers
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
-from surefoot.contest.rows import CellName, Rows, definitions
+from surefoot.contest.rows import FOLDER, CellName, Rows, definitions
 from surefoot.contest.tasks import load
 from surefoot.engine import WorkError, perform
 from surefoot.nmf import Factorisation
@@ -161,15 +163,18 @@ def carry_out(
     def is_over() -> bool:
         return seconds is not None and monotonic() - began > seconds
 
-    with Rows(folder, study.definitions) as rows:
+    with Rows(folder, study.definitions) as rows, under_way.beside(folder / FOLDER) as kept:
+        place = blocks.Place(kept, f"{study.definitions}, {versions()}")
+        train = partial(blocks.run, place=place)
         while waiting := _without(failures, study.missing(rows.of)):
             if is_over():
                 return True
-            work = perform(engine, blocks.run, waiting, limits=limits, tell=on_event, on_interrupt=on_interrupt)
+            work = perform(engine, train, waiting, limits=limits, preload=PRELOAD, tell=on_event, on_interrupt=on_interrupt)
             try:
                 with closing(work) as finished:
                     for (block, made), left in zip(finished, reversed(range(len(waiting))), strict=False):
                         rows.add(block.cell, made)
+                        place.clear(block)
                         tell(block, left, len(rows))
                         if left and is_over():
                             return True

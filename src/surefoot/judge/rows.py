@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from io import StringIO
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from surefoot import whole
 from surefoot.appended import Appended, JournalError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Rows(Appended[dict[Key, RunRow]]):
         path = Path(folder) / NAME
         packed = path.with_suffix(".csv.gz")
         if packed.exists() and not path.exists():
-            _write(path, gzip.decompress(packed.read_bytes()))
+            whole.write(path, gzip.decompress(packed.read_bytes()))
         super().__init__(path, lambda file: _parsed(file, file.read_bytes()))
         self.there = dict(self.found)
 
@@ -114,7 +114,7 @@ class Rows(Appended[dict[Key, RunRow]]):
         if len(data) <= LARGEST:
             packed.unlink(missing_ok=True)
             return self.path
-        _write(packed, gzip.compress(data, mtime=0))
+        whole.write(packed, gzip.compress(data, mtime=0))
         self.path.unlink()
         return packed
 
@@ -167,13 +167,3 @@ def _encoded(lines: Iterable[Sequence[str]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

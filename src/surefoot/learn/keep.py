@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from surefoot import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,10 +62,10 @@ class Kept:
         from safetensors.numpy import save
 
         name, data = f"round-{self.rounds}.safetensors", save(self.arrays)
-        _replace(folder / name, data)
+        whole.write(folder / name, data, lasting=True)
         card = {key: value for key, value in vars(self).items() if key != "arrays"}
         card |= {"format": FORMAT, "weights": name, "sha256": sha256(data).hexdigest()}
-        _replace(folder / CARD, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
+        whole.write(folder / CARD, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode(), lasting=True)
         for old in folder.glob("round-*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -110,16 +111,3 @@ def parted(mine: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
         short = [repr(value) if len(repr(value)) < 60 else "something else" for value in (here, there)]  # noqa: PLR2004 - a line
         return f"{name} differs" if short[0] == short[1] else f"{name} is {short[0]} here and {short[1]} there"
     return ""
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A whole file in its place, on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_numpy_array
 
 from surefoot.batches import Batches
 from surefoot.nmf.arrays import gram_of, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
+
+_CHANGING = "codes parts alive codes_edge parts_edge codes_noise parts_noise move move_square"
+"""What a run may change, or another one in its place has otherwise."""
 
 
 @dataclass
@@ -105,12 +109,26 @@ class Factors:
         twice = (new - old).mT @ (new + old)  # Its symmetric part is the difference of both Grams.
         self.gram += 0.5 * (twice + twice.mT)
 
+    def save(self) -> dict[str, Any]:
+        """All that changes: see `surefoot.problems.Resumable`."""
+        held = {name: getattr(self, name) for name in (*_CHANGING.split(), "gram", "lengths")}
+        return held | {"streams": self.streams.save()}
+
+    def resume(self, saved: Mapping[str, Any]) -> Self:
+        """These factorisations, which have not begun, where they were then."""
+        xp, there = array_namespace(self.codes), device(self.codes)
+        for name in (*_CHANGING.split(), "gram", "lengths"):
+            value = saved[name]
+            is_ready = value is None or is_numpy_array(self.codes)
+            setattr(self, name, value if is_ready else xp.asarray(value, device=there))
+        self.streams.resume(saved["streams"])
+        return self
+
     def replace(self, places: Sequence[int], others: Factors) -> None:
         """Put the runs of another fleet into these places, in their order."""
         index = array_namespace(self.codes).asarray(np.array(places, np.int64), device=device(self.codes))
-        changing = "codes parts alive codes_edge parts_edge codes_noise parts_noise move move_square"
         kept = () if self.gram is None else ("gram", "lengths")
-        for name in (*changing.split(), *kept, *(() if self.shares_rows else ("rows", "held_out"))):
+        for name in (*_CHANGING.split(), *kept, *(() if self.shares_rows else ("rows", "held_out"))):
             getattr(self, name)[index] = getattr(others, name)
         self.streams = self.streams.replaced(places, others.streams)
 
@@ -175,6 +193,23 @@ class Streams:
         noise = [np.random.default_rng((seed, 2)) for seed in seeds]
         batches = rows // size
         return cls(order, noise, stream, np.zeros((len(seeds), batches, size), np.int64), np.full(len(seeds), batches))
+
+    def save(self) -> dict[str, Any]:
+        """Where the streams are, and whose they are."""
+        return {
+            "order": [order.save() for order in self.order],
+            "noise": [noise.bit_generator.state for noise in self.noise],
+            **{name: getattr(self, name) for name in ("stream", "ahead", "used")},
+        }
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Go on from there; runs that some slept beside have streams of their own by then."""
+        first, noise = self.order, np.random.default_rng()
+        self.order = [deepcopy(first[0]).resume(order) for order in saved["order"]]
+        self.noise = [deepcopy(noise) for _ in saved["noise"]]
+        for noise, state in zip(self.noise, saved["noise"], strict=True):
+            noise.bit_generator.state = state
+        self.stream, self.ahead, self.used = (saved[name] for name in ("stream", "ahead", "used"))
 
     def refill(self) -> NDArray[np.bool_]:
         """Draw an epoch for the streams whose batches are used up; and whether that was so, for each run."""

@@ -6,6 +6,7 @@ The learning rate is in units of the stability bound, so that "stable" is one nu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -138,6 +139,14 @@ class Factorisation:
         """
         return float(self._measure(run))
 
+    def save(self, run: Factors) -> dict[str, Any]:
+        """A run as plain data and arrays, without the matrix: see `surefoot.problems.Resumable`."""
+        return run.save()
+
+    def resume(self, seed: int, saved: Mapping[str, Any]) -> Factors:
+        """The run that was saved."""
+        return self.init(seed).resume(saved)
+
     @property
     def _measure(self) -> Callable[[Factors], Any]:
         return _relative_loss if self.measure == "matrix" else _fitted_loss
@@ -229,6 +238,16 @@ class FactorisationFleet(OfProblem):
         if isinstance(runs, Factors):
             return _relative_loss(runs)
         return _joined([_relative_loss(piece) for piece in runs.pieces])
+
+    def save(self, runs: Factors | Pieces) -> list[tuple[int, Any]]:
+        """The runs as plain data and arrays, piece by piece, each with how many runs it has."""
+        return [(len(piece), piece.save()) for piece in ([runs] if isinstance(runs, Factors) else runs.pieces)]
+
+    def resume(self, seeds: Sequence[int], saved: Sequence[tuple[int, Any]]) -> Factors | Pieces:
+        """The runs that were saved, worked on in the pieces of then: sums depend on them."""
+        left = iter(as_seeds(seeds))
+        pieces = [self._begin(list(islice(left, count))).resume(piece) for count, piece in saved]
+        return pieces[0] if len(pieces) == 1 else Pieces(pieces)
 
     def restart(self, runs: R, places: Sequence[int], seeds: Sequence[int]) -> R:
         """The runs, those at these places begun afresh from these seeds; all others as they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from surefoot import checks
+from surefoot.batches import Batches
 from surefoot.fleet import OfProblem, as_pairs, as_rates, as_seeds
+from surefoot.snapshot import as_tensors
 from surefoot.stacked import engines, memory
 from surefoot.stacked.asleep import Asleep
 from surefoot.stacked.layout import Layout
@@ -91,8 +93,12 @@ class NetworkFleet(OfProblem):
         orders, runs = [alone[seed].batches.copy() for seed in seeds], len(seeds)
         size = self.at_once or memory.at_once(self, runs)
         parts = [self._part(first, [alone[seed] for seed in seeds[first : first + size]]) for first in range(0, runs, size)]
-        rows = torch.zeros(runs, orders[0].size, dtype=torch.long, device=self.device)
-        vector = torch.zeros(runs, device=self.device)
+        return self._trainings(orders, parts)
+
+    def _trainings(self, orders: list[Batches], parts: list[Part]) -> Trainings:
+        """Trainings of which none has drawn a batch."""
+        rows = torch.zeros(len(orders), orders[0].size, dtype=torch.long, device=self.device)
+        vector = torch.zeros(len(orders), device=self.device)
         return Trainings(
             orders,
             rows[None][:0],
@@ -102,8 +108,29 @@ class NetworkFleet(OfProblem):
             rows=rows,
             losses=vector,
             healthy=torch.ones_like(vector, dtype=torch.bool),
-            measured=torch.zeros(2, runs, device=self.device),
+            measured=torch.zeros(2, len(orders), device=self.device),
         )
+
+    def save(self, runs: Trainings) -> dict[str, Any]:
+        """Trainings as plain data and tensors: see `surefoot.problems.Resumable`.
+
+        Which runs are worked on together is saved, too: sums depend on it.
+        """
+        names = [each.name for each in fields(Part) if each.name != "desk"]
+        return {
+            "orders": [order.save() for order in runs.orders],
+            "parts": [{name: getattr(part, name) for name in names} for part in runs.parts],
+            **{name: getattr(runs, name) for name in ("ahead", "place", "healthy")},
+        }
+
+    def resume(self, seeds: Sequence[int], saved: Mapping[str, Any]) -> Trainings:
+        """The trainings that were saved."""
+        rows, size = len(self.network.data().train_x), self.network.batch_size
+        pairs = zip(as_seeds(seeds), saved["orders"], strict=True)
+        orders = [Batches(rows, size, seed).resume(order) for seed, order in pairs]
+        runs = self._trainings(orders, [Part(**as_tensors(part, self.device)) for part in saved["parts"]])
+        runs.ahead, runs.place, runs.healthy = as_tensors([saved[name] for name in ("ahead", "place", "healthy")], self.device)
+        return runs
 
     def step(self, runs: Trainings, rates: Any, awake: Any = None) -> tuple[Trainings, Mapping[str, Any]]:
         """One optimizer step of every run that is awake, at its own rate.
