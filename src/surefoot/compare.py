@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import platform
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from math import isfinite
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from surefoot import catalogue, checks, lineup, spec, stats
-from surefoot.engine import TRAINING, perform
+from surefoot.engine import TRAINING, Limits, on_ranks, perform
 from surefoot.fleet import fleet
 from surefoot.learned import Learned
 from surefoot.loop import Row, drive, train
@@ -25,7 +27,7 @@ from surefoot.runs import Run, Store, Trial, evaluation_steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from surefoot.engine import Engine, Event, Limits
+    from surefoot.engine import Engine, Event
     from surefoot.policy import Policy
     from surefoot.problems import Problem
 
@@ -65,6 +67,7 @@ def plan(
     seeds: int,
     rate: float | None = None,
     steps: int | None = None,
+    ranks: int = 1,
 ) -> Plan:
     """Plan a comparison: every policy of a cell gets the same seeds, base rate and budget.
 
@@ -75,11 +78,12 @@ def plan(
         seeds: How many seeds, 1 or more: 0, 1, 2 and so on.
         rate: Base rate, above 0; each problem's own for the optimizer if None.
         steps: Budget in optimizer steps, 1 or more; each problem's own if None.
+        ranks: How many processes train each run together, 1 or more: see `surefoot.networks.Network`.
 
     Raises:
         TypeError: A number is not one.
-        ValueError: A name is not known, a number is outside its range, or a policy sees what a problem does not measure; the
-            message says what is allowed.
+        ValueError: A name is not known, a number is outside its range, a policy sees what a problem does not measure, or a
+            problem cannot be trained by several ranks; the message says what is allowed.
     """
     for name, values in (("problem", problems), ("optimizer", optimizers), ("policy", policies)):
         if not values:
@@ -87,6 +91,7 @@ def plan(
         if len(set(values)) < len(values):
             raise ValueError(f"each {name} can be named once, got {', '.join(values)}")
     checks.whole("seeds", seeds, low=1)
+    checks.whole("ranks", ranks, low=1)
     if steps is not None:
         checks.whole("steps", steps, low=1)
     if rate is not None:
@@ -96,12 +101,12 @@ def plan(
     cells, made_with = {}, versions()
     for problem in problems:
         for optimizer in optimizers:
-            made = catalogue.problem(problem, optimizer)
+            made = _problem(problem, optimizer, ranks=ranks)
             base, budget = rate or made.base, steps or made.steps
             entered = {label: lineup.enter(label, budget) for label in policies}
             _check_signals(problem, entered)
             cells[problem, optimizer] = {
-                label: [Trial(*about, seed, made_with, weights(policy)) for seed in range(seeds)]
+                label: [Trial(*about, seed, made_with, weights(policy), ranks) for seed in range(seeds)]
                 for label, policy in entered.items()
                 for about in [(problem, made.revision, optimizer, spec.to_dict(policy), base, budget, EVALUATIONS)]
             }
@@ -141,11 +146,25 @@ def versions() -> str:
 
 
 def run_trial(trial: Trial) -> Run:
-    """Train what a trial names, from the beginning to the end."""
+    """Train what a trial names, from the beginning to the end.
+
+    Raises:
+        WorkError: Ranks set different rates, or something went wrong on one of them.
+        WorkerDiedError: One of them died.
+    """
+    if trial.ranks == 1:
+        return _trained(trial)[0]
+    # The networks of the catalogue live on CPUs, whatever else there is.
+    run: Run = on_ranks(_trained, trial, count=trial.ranks, backend="gloo", same=itemgetter(1), preload=PRELOAD)[0]
+    return run
+
+
+def _trained(trial: Trial) -> tuple[Run, str]:
+    """A run, and the checksum of its losses and rates before they are rounded."""
     policy, evaluations, began = _policy(trial), [], perf_counter()
     rows = list(
         train(
-            _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy))),
+            _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy)), ranks=trial.ranks),
             policy,
             base=trial.base,
             steps=trial.steps,
@@ -154,18 +173,21 @@ def run_trial(trial: Trial) -> Run:
             evaluate_at=frozenset(evaluation_steps(trial.steps, trial.evaluations)),
         )
     )
-    return _run(trial, rows, evaluations, perf_counter() - began)
+    checksum = sha256(np.array(rows, np.float64).tobytes()).hexdigest()
+    return _run(trial, rows, evaluations, perf_counter() - began), checksum
 
 
 def crews(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     """Trials in groups, each of which is trained as one fleet; most are alone where a fleet gains nothing."""
     cells: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        cells.setdefault((trial.problem, trial.optimizer, trial.steps, trial.evaluations), []).append(trial)
+        cell = (trial.problem, trial.optimizer, trial.steps, trial.evaluations, trial.ranks)
+        cells.setdefault(cell, []).append(trial)
     return [
-        tuple(cell[first : first + TOGETHER.get(problem, 1)])
-        for (problem, *_), cell in cells.items()
-        for first in range(0, len(cell), TOGETHER.get(problem, 1))
+        tuple(cell[first : first + size])
+        for cell in cells.values()
+        for size in [TOGETHER.get(cell[0].problem, 1) if cell[0].ranks == 1 else 1]
+        for first in range(0, len(cell), size)
     ]
 
 
@@ -177,9 +199,9 @@ def run_crew(trials: Sequence[Trial]) -> list[Run]:
     of the first. Each run's time is an equal share.
 
     Args:
-        trials: One or more of the same problem, optimizer, budget and number of evaluations.
+        trials: One or more of the same problem, optimizer, budget, number of evaluations and number of ranks.
     """
-    if trials[0].problem not in TOGETHER:
+    if trials[0].problem not in TOGETHER or trials[0].ranks > 1:
         return [run_trial(trial) for trial in trials]
     by_policy: dict[str, list[Trial]] = {}
     for trial in (*trials, *trials[: len(trials) % 2]):
@@ -220,12 +242,14 @@ def execute(
     """Train the trials of a plan that are not in the store yet, keep each run as it is finished, and yield it.
 
     Who is trained together depends on the plan alone, and those who are get into the store together: a plan that was stopped
-    ends with the figures of one that was not, to the last bit.
+    ends with the figures of one that was not, to the last bit. A trial of several ranks keeps as many processors busy.
 
     For the engine, Ctrl-C, killed workers and failures, see `surefoot.engine.perform`.
     """
     left = (tuple(trial for trial in crew if trial not in store) for crew in crews(plan.trials))
     missing = (crew for crew in left if crew)
+    limits = limits or Limits()
+    limits = replace(limits, cpus=max([limits.cpus, *(trial.ranks for trial in plan.trials)]))
     work = perform(engine, run_crew, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
     with closing(work) as finished:
         for together, runs in finished:
@@ -253,7 +277,8 @@ def collect(store: Store) -> list[stats.Cell]:
     cells: dict[tuple[Any, ...], dict[tuple[str, str], dict[int, Run]]] = {}
     for run in store:
         trial = run.trial
-        cell = (trial.problem, trial.optimizer, trial.base, trial.steps, trial.evaluations, trial.revision, trial.version)
+        about = (trial.base, trial.steps, trial.evaluations, trial.revision, trial.version, trial.ranks)
+        cell = (trial.problem, trial.optimizer, *about)
         label = lineup.label(spec.from_dict(trial.policy), trial.steps)
         cells.setdefault(cell, {}).setdefault((label, trial.weights), {})[trial.seed] = run
     judged = []
@@ -295,5 +320,7 @@ def _policy(trial: Trial) -> Policy[Any]:
 
 
 @cache
-def _problem(name: str, optimizer: str, *, gradients: bool = False) -> Problem[Any]:
-    return catalogue.problem(name, optimizer, gradients=True) if gradients else catalogue.problem(name, optimizer)
+def _problem(name: str, optimizer: str, *, gradients: bool = False, ranks: int = 1) -> Problem[Any]:
+    # Settings that some problems do not have are named only where they are not the usual ones.
+    settings = {**({"gradients": True} if gradients else {}), **({} if ranks == 1 else {"ranks": ranks})}
+    return catalogue.problem(name, optimizer, **settings)

@@ -64,15 +64,15 @@ def on_ranks(
     """
     checks.whole("count", count, low=1)
     checks.whole("threads", threads, low=1)
-    from torch import distributed
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     # A port that the system picks for a server which keeps it: one that is picked and then given away might be taken.
-    server = distributed.TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
+    server = TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
     work = _Work(partial(function, *arguments), count, server.port, backend, same, threads, tuple(preload))
     ranks: list[_Rank] = []
     try:
         for number in range(count):
-            ranks.append(_Rank(work, number))
+            ranks.append(_Rank(work, number))  # noqa: PERF401 - those that were started end if one cannot be.
         answers = _answers(ranks)
         _compare(ranks, answers)
         _dismiss(ranks)
@@ -86,7 +86,7 @@ class _Work(NamedTuple):
     """What every rank has to know."""
 
     function: Callable[[], Any]
-    count: int
+    size: int
     port: int
     backend: str | None
     same: Callable[[Any], Any] | None
@@ -98,7 +98,7 @@ class _Rank:
     """One of them, as the process that started it sees it."""
 
     def __init__(self, work: _Work, number: int) -> None:
-        self.name = f"rank {number} of {work.count}"
+        self.name = f"rank {number} of {work.size}"
         made = context(work.preload)
         self.line, end = made.Pipe()
         self.process = made.Process(target=_be, args=(work, number, end), daemon=False)
@@ -141,7 +141,7 @@ def _answers(ranks: Sequence[_Rank]) -> list[_Answer]:
     while waiting := {rank.line: rank for rank in ranks if rank not in answers}:
         heard = wait(list(waiting), None if failure is None else GRACE)
         for line in heard:
-            rank = waiting[line]  # type: ignore[index]
+            rank = waiting[line]
             try:
                 answers[rank] = answer = rank.line.recv()
             except (EOFError, OSError):
@@ -196,15 +196,18 @@ def _join(work: _Work, number: int) -> None:
     import torch
     from torch import distributed
 
-    has_own = distributed.is_nccl_available() and torch.cuda.device_count() >= work.count
+    has_own = distributed.is_nccl_available() and torch.cuda.device_count() >= work.size
     if has_own:
         torch.cuda.set_device(number)
-    distributed.init_process_group(work.backend or ("cpu:gloo,cuda:nccl" if has_own else "gloo"))
+    # Not `env://`: the addresses that a group leaves in the store would be in the way of another that is made from there.
+    store = distributed.PrefixStore("surefoot", distributed.TCPStore(HERE, work.port, is_master=False))  # type: ignore[attr-defined]
+    backend = work.backend or ("cpu:gloo,cuda:nccl" if has_own else "gloo")
+    distributed.init_process_group(backend, store=store, rank=number, world_size=work.size)
 
 
 def _as_torchrun(work: _Work, number: int) -> dict[str, str]:
     """The variables of a single node. The server of the store is in the process that started the ranks, as with `torchrun`."""
-    count = str(work.count)
+    count = str(work.size)
     return {
         **dict.fromkeys(("RANK", "LOCAL_RANK", "ROLE_RANK"), str(number)),
         **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"), count),
