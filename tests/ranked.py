@@ -30,6 +30,7 @@ def number():
 
 
 def sum_in_a_group_of_its_own_making():
+    distributed.barrier()  # Or one might leave before the other has come.
     distributed.destroy_process_group()
     distributed.init_process_group("gloo", init_method="env://")
     return sum_on("cpu")
