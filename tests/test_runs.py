@@ -61,7 +61,7 @@ def test_a_run_is_kept_once(tmp_path):
 
 
 def test_a_key_changes_with_everything_that_determines_a_run():
-    other = ("hill", 2, "adam", {"is": "Constant", "scale": 0.5}, 0.2, 101, 6, 1, "0.2.0", "3fa94c")
+    other = ("hill", 2, "adam", {"is": "Constant", "scale": 0.5}, 0.2, 101, 6, 1, "0.2.0", "3fa94c", 2)
     keys = {
         dataclasses.replace(TRIAL, **{field.name: value}).key
         for field, value in zip(dataclasses.fields(TRIAL), other, strict=True)

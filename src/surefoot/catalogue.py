@@ -37,10 +37,15 @@ def problem(name: str, optimizer: str = "sgd", **overrides: Any) -> Problem[Any]
     Args:
         name: One of `PROBLEMS`.
         optimizer: One that this problem offers.
-        **overrides: What shall differ from the table, such as `steps`, `base` or `batch_size`.
+        **overrides: What shall differ from the table, such as `steps`, `base` or `batch_size`; of networks, `ranks` as well.
+
+    Raises:
+        ValueError: A name is not known, a setting is outside its range, or the problem cannot be trained by several ranks.
     """
     pick(PROBLEMS, name, optimizer)
     if name == "digits-nmf":
+        if overrides.pop("ranks", 1) != 1:
+            raise ValueError(f"{name} is trained by one process (leave it out, or train it with ranks=1)")
         return Factorisation(name, **{"load": _digit_rows, "batch_size": PROBLEMS[name].batch_size, **overrides})
     from surefoot.networks import network
 

@@ -68,6 +68,7 @@ def compare(
     seeds: Annotated[int, typer.Option("--seeds", "-s", help="How many seeds each policy is trained from.")] = 3,
     rate: Annotated[float | None, typer.Option("--rate", help="Base learning rate; else each problem's own.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Budget in optimizer steps; else each problem's own.")] = None,
+    ranks: Annotated[int, typer.Option("--ranks", help="How many processes train each run together.")] = 1,
     store: StoreOption = Path("surefoot-runs.sqlite"),
     page: PageOption = Path("surefoot-report.html"),
     as_json: JsonOption = False,
@@ -82,7 +83,7 @@ def compare(
         from surefoot.compare import plan
 
         names = (_split(problem), _split(optimizer), lineup.split(policy))
-        planned = plan(*names, seeds=seeds, rate=rate, steps=steps)
+        planned = plan(*names, seeds=seeds, rate=rate, steps=steps, ranks=ranks)
     _carry_out(planned, store=store, page=page, running=running, as_json=as_json)
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import platform
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
 from math import isfinite
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from surefoot import catalogue, checks, lineup, spec, stats, under_way
-from surefoot.engine import TRAINING, perform
+from surefoot.engine import TRAINING, Limits, on_ranks, perform
 from surefoot.fleet import fleet
+from surefoot.keeping import SECONDS
 from surefoot.learned import Learned
 from surefoot.loop import Row, drive, train
 from surefoot.policy import parts
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from surefoot.engine import Engine, Event, Limits
+    from surefoot.engine import Engine, Event
     from surefoot.keeping import Keeper
     from surefoot.policy import Policy
     from surefoot.problems import Problem
@@ -67,6 +70,7 @@ def plan(
     seeds: int,
     rate: float | None = None,
     steps: int | None = None,
+    ranks: int = 1,
 ) -> Plan:
     """Plan a comparison: every policy of a cell gets the same seeds, base rate and budget.
 
@@ -77,11 +81,12 @@ def plan(
         seeds: How many seeds, 1 or more: 0, 1, 2 and so on.
         rate: Base rate, above 0; each problem's own for the optimizer if None.
         steps: Budget in optimizer steps, 1 or more; each problem's own if None.
+        ranks: How many processes train each run together, 1 or more: see `surefoot.networks.Network`.
 
     Raises:
         TypeError: A number is not one.
-        ValueError: A name is not known, a number is outside its range, or a policy sees what a problem does not measure; the
-            message says what is allowed.
+        ValueError: A name is not known, a number is outside its range, a policy sees what a problem does not measure, or a
+            problem cannot be trained by several ranks; the message says what is allowed.
     """
     for name, values in (("problem", problems), ("optimizer", optimizers), ("policy", policies)):
         if not values:
@@ -89,6 +94,7 @@ def plan(
         if len(set(values)) < len(values):
             raise ValueError(f"each {name} can be named once, got {', '.join(values)}")
     checks.whole("seeds", seeds, low=1)
+    checks.whole("ranks", ranks, low=1)
     if steps is not None:
         checks.whole("steps", steps, low=1)
     if rate is not None:
@@ -98,12 +104,12 @@ def plan(
     cells, made_with = {}, versions()
     for problem in problems:
         for optimizer in optimizers:
-            made = catalogue.problem(problem, optimizer)
+            made = _problem(problem, optimizer, ranks=ranks)
             base, budget = rate or made.base, steps or made.steps
             entered = {label: lineup.enter(label, budget) for label in policies}
             _check_signals(problem, entered)
             cells[problem, optimizer] = {
-                label: [Trial(*about, seed, made_with, weights(policy)) for seed in range(seeds)]
+                label: [Trial(*about, seed, made_with, weights(policy), ranks) for seed in range(seeds)]
                 for label, policy in entered.items()
                 for about in [(problem, made.revision, optimizer, spec.to_dict(policy), base, budget, EVALUATIONS)]
             }
@@ -148,12 +154,32 @@ def run_trial(trial: Trial, folder: Path | None = None) -> Run:
     Args:
         trial: The trial.
         folder: Where it keeps how far it is, and looks whether it was begun before; nowhere if None. What it keeps stays there.
+
+    Raises:
+        WorkError: Ranks set different rates, or something went wrong on one of them.
+        WorkerDiedError: One of them died.
     """
+    if trial.ranks == 1:
+        return _trained(trial, folder)[0]
+    # The networks of the catalogue live on CPUs, whatever else there is.
+    run: Run = on_ranks(_on_a_rank, trial, folder, count=trial.ranks, backend="gloo", same=itemgetter(1), preload=PRELOAD)[0]
+    return run
+
+
+def _on_a_rank(trial: Trial, folder: Path | None) -> tuple[Run, str]:
+    """The same on every rank: all go on from the same checkpoint, which the first one writes."""
+    from torch import distributed
+
+    return _trained(trial, folder, seconds=SECONDS if distributed.get_rank() == 0 else under_way.NEVER)
+
+
+def _trained(trial: Trial, folder: Path | None, seconds: float = SECONDS) -> tuple[Run, str]:
+    """A run, and the checksum of its losses and rates before they are rounded."""
     policy, evaluations, began = _policy(trial), [], perf_counter()
-    keeper = _keeper(folder, [trial])
+    keeper = _keeper(folder, [trial], seconds)
     rows = list(
         train(
-            _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy))),
+            _problem(trial.problem, trial.optimizer, gradients=bool(signals(policy)), ranks=trial.ranks),
             policy,
             base=trial.base,
             steps=trial.steps,
@@ -163,18 +189,21 @@ def run_trial(trial: Trial, folder: Path | None = None) -> Run:
             keeper=keeper,
         )
     )
-    return _run(trial, rows, evaluations, _seconds(began, keeper))
+    checksum = sha256(np.array(rows, np.float64).tobytes()).hexdigest()
+    return _run(trial, rows, evaluations, _seconds(began, keeper)), checksum
 
 
 def crews(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     """Trials in groups, each of which is trained as one fleet; most are alone where a fleet gains nothing."""
     cells: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        cells.setdefault((trial.problem, trial.optimizer, trial.steps, trial.evaluations), []).append(trial)
+        cell = (trial.problem, trial.optimizer, trial.steps, trial.evaluations, trial.ranks)
+        cells.setdefault(cell, []).append(trial)
     return [
-        tuple(cell[first : first + TOGETHER.get(problem, 1)])
-        for (problem, *_), cell in cells.items()
-        for first in range(0, len(cell), TOGETHER.get(problem, 1))
+        tuple(cell[first : first + size])
+        for cell in cells.values()
+        for size in [TOGETHER.get(cell[0].problem, 1) if cell[0].ranks == 1 else 1]
+        for first in range(0, len(cell), size)
     ]
 
 
@@ -186,10 +215,10 @@ def run_crew(trials: Sequence[Trial], folder: Path | None = None) -> list[Run]:
     of the first. Each run's time is an equal share.
 
     Args:
-        trials: One or more of the same problem, optimizer, budget and number of evaluations.
+        trials: One or more of the same problem, optimizer, budget, number of evaluations and number of ranks.
         folder: Where they keep how far they are, as for `run_trial`.
     """
-    if trials[0].problem not in TOGETHER:
+    if trials[0].problem not in TOGETHER or trials[0].ranks > 1:
         return [run_trial(trial, folder) for trial in trials]
     by_policy: dict[str, list[Trial]] = {}
     for trial in (*trials, *trials[: len(trials) % 2]):
@@ -231,7 +260,7 @@ def execute(
     """Train the trials of a plan that are not in the store yet, keep each run as it is finished, and yield it.
 
     Who is trained together depends on the plan alone, and those who are get into the store together: a plan that was stopped
-    ends with the figures of one that was not, to the last bit.
+    ends with the figures of one that was not, to the last bit. A trial of several ranks keeps as many processors busy.
 
     Every half minute, trials keep how far they are in a folder beside the store, `STORE.under-way`. If their worker dies, or
     this process does, they go on from there; a worker that cannot write to that folder begins again.
@@ -240,6 +269,8 @@ def execute(
     """
     left = (tuple(trial for trial in crew if trial not in store) for crew in crews(plan.trials))
     missing = (crew for crew in left if crew)
+    limits = limits or Limits()
+    limits = replace(limits, cpus=max([limits.cpus, *(trial.ranks for trial in plan.trials)]))
     with nullcontext() if store.path == ":memory:" else under_way.beside(store.path) as folder:
         train = partial(run_crew, folder=folder)
         work = perform(engine, train, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
@@ -271,7 +302,8 @@ def collect(store: Store) -> list[stats.Cell]:
     cells: dict[tuple[Any, ...], dict[tuple[str, str], dict[int, Run]]] = {}
     for run in store:
         trial = run.trial
-        cell = (trial.problem, trial.optimizer, trial.base, trial.steps, trial.evaluations, trial.revision, trial.version)
+        about = (trial.base, trial.steps, trial.evaluations, trial.revision, trial.version, trial.ranks)
+        cell = (trial.problem, trial.optimizer, *about)
         label = lineup.label(spec.from_dict(trial.policy), trial.steps)
         cells.setdefault(cell, {}).setdefault((label, trial.weights), {})[trial.seed] = run
     judged = []
@@ -287,8 +319,8 @@ def collect(store: Store) -> list[stats.Cell]:
     return judged
 
 
-def _keeper(folder: Path | None, trials: Sequence[Trial]) -> Keeper | None:
-    return under_way.keeper(folder, ",".join(trial.key for trial in trials))
+def _keeper(folder: Path | None, trials: Sequence[Trial], seconds: float = SECONDS) -> Keeper | None:
+    return under_way.keeper(folder, ",".join(trial.key for trial in trials), seconds=seconds)
 
 
 def _seconds(began: float, keeper: Keeper | None) -> float:
@@ -322,5 +354,7 @@ def _policy(trial: Trial) -> Policy[Any]:
 
 
 @cache
-def _problem(name: str, optimizer: str, *, gradients: bool = False) -> Problem[Any]:
-    return catalogue.problem(name, optimizer, gradients=True) if gradients else catalogue.problem(name, optimizer)
+def _problem(name: str, optimizer: str, *, gradients: bool = False, ranks: int = 1) -> Problem[Any]:
+    # Settings that some problems do not have are named only where they are not the usual ones.
+    settings = {**({"gradients": True} if gradients else {}), **({} if ranks == 1 else {"ranks": ranks})}
+    return catalogue.problem(name, optimizer, **settings)

@@ -18,6 +18,7 @@ from surefoot.batches import Batches
 from surefoot.fleet import OneByOne
 from surefoot.models import Transformer, convolutions, perceptron
 from surefoot.momo import MoMo
+from surefoot.ranks import distributed_over, mean_over_ranks, share
 from surefoot.recipes import RECIPES, pick
 from surefoot.snapshot import as_tensors
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+    from torch.nn.parallel import DistributedDataParallel
 
     from surefoot.data import Split
     from surefoot.fleet import Fleet
@@ -48,12 +50,13 @@ _LARGEST_RATE = 1e30
 
 @dataclass
 class Training:
-    """A network on its way: what `Network.step` changes."""
+    """A network on its way: what `Network.step` changes. `shared` is the model as several ranks train it together."""
 
     model: nn.Module
     optimizer: optim.Optimizer
     batches: Batches
     measured: Alignment | None = None
+    shared: DistributedDataParallel | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class Network:
             `partial(MoMo, direction="adam")`, or `Backtracking`, which is told the model and the steps of an epoch. One that
             has the methods `train` and `eval`, such as Schedule-Free, is judged where `eval` takes the parameters.
         gradients: Whether each step is measured as well as its loss, alone and in a fleet: `surefoot.torch.Alignment` says how.
+        ranks: How many processes train it together under `DistributedDataParallel`, 1 or more. Above 1, every rank of a process
+            group calls the same: see `surefoot.engine.on_ranks`. Each takes its share of each batch, so that the run is that
+            of one process but for rounding; the loss is that of the whole batch, the same number on all ranks.
     """
 
     name: str
@@ -88,6 +94,7 @@ class Network:
     revision: int = 1
     gradients: bool = False
     made: Callable[..., optim.Optimizer] | None = field(default=None, repr=False)
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         if self.made is None:
@@ -95,6 +102,9 @@ class Network:
         checks.number("base", self.base, low=0.0)
         checks.whole("steps", self.steps, low=1)
         checks.whole("batch_size", self.batch_size, low=1)
+        checks.whole("ranks", self.ranks, low=1)
+        if self.batch_size < self.ranks:
+            raise ValueError(f"batch_size must be an example for each of {self.ranks} ranks, or more, got {self.batch_size}")
 
     @property
     def makes(self) -> Callable[..., optim.Optimizer]:
@@ -109,11 +119,14 @@ class Network:
         optimizer = self.makes(model.parameters(), lr=self.base)
         batches = Batches(len(self.data().train_x), self.batch_size, seed)
         if isinstance(optimizer, Backtracking):
+            if self.ranks > 1:
+                raise ValueError("Backtracking tries losses out within a step, where ranks do not talk: train it with ranks=1")
             optimizer.module = model
             optimizer.steps_per_epoch = optimizer.steps_per_epoch or batches.rows // batches.size
         if has_modes(optimizer):
             optimizer.train()  # type: ignore[attr-defined]
-        return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None)
+        shared = None if self.ranks == 1 else distributed_over(model, self.ranks)
+        return Training(model, optimizer, batches, Alignment(optimizer) if self.gradients else None, shared)
 
     def step(self, run: Training, rate: float) -> tuple[Training, Mapping[str, float]]:
         """One optimizer step at learning rate `rate`; the loss is the batch's before it, finite or not.
@@ -123,7 +136,12 @@ class Network:
         for group in run.optimizer.param_groups:
             group["lr"] = min(rate, _LARGEST_RATE)
         examples, rows = self.data(), run.batches.draw()
-        loss = _stepped(run.optimizer, partial(_loss, run.model, examples.train_x[rows], examples.train_y[rows]))
+        if run.shared is None:
+            loss = _stepped(run.optimizer, partial(_loss, run.model, examples.train_x[rows], examples.train_y[rows]))
+        else:
+            part, weight = share(rows)
+            own = partial(_loss, run.shared, examples.train_x[part], examples.train_y[part])
+            loss = _stepped(run.optimizer, lambda: weight * own(), mean_over_ranks)
         signals = {} if run.measured is None else run.measured.take()
         return run, {"loss": loss.item(), **{name: float(value) for name, value in signals.items()}}
 
@@ -168,8 +186,11 @@ class Network:
             **settings: Fields of `surefoot.stacked.NetworkFleet`, such as `device="cuda"`.
 
         Raises:
-            ValueError: A setting is outside its range, or the optimizer has settings that a fleet does not know.
+            ValueError: A setting is outside its range, the optimizer has settings that a fleet does not know, or there are
+                several ranks.
         """
+        if self.ranks > 1:
+            raise ValueError(f"a fleet is trained by one process, got a network of {self.ranks} ranks (train single runs)")
         from surefoot.stacked import NetworkFleet
         from surefoot.stacked.optimizers import is_known
 
@@ -199,14 +220,20 @@ def network(name: str, optimizer: str = "sgd", **overrides: Any) -> Network:
     return Network(name, optimizer, **{**settings, **overrides})
 
 
-def _stepped(optimizer: optim.Optimizer, closure: Callable[[], Tensor]) -> Tensor:
-    """The loss of a batch, after a step on it: some optimizers take the loss into the step, others what computes it."""
+def _stepped(
+    optimizer: optim.Optimizer, closure: Callable[[], Tensor], mean: Callable[[Tensor], Tensor] = Tensor.detach
+) -> Tensor:
+    """The loss of a batch, after a step on it: some optimizers take the loss into the step, others what computes it.
+
+    What is taken into the step, and returned, is the `mean` of the losses of all who train.
+    """
     if isinstance(optimizer, Backtracking):
         loss: Tensor = optimizer.step(closure)
         return loss
     loss = closure()
     optimizer.zero_grad()
     torch.autograd.backward(loss)
+    loss = mean(loss)
     if isinstance(optimizer, MoMo):
         optimizer.step(loss=loss)
     else:

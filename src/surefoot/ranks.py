@@ -1,15 +1,19 @@
-"""One loss for all processes of a distributed training."""
+"""One loss for all processes of a distributed training, and each its share of the work."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from surefoot.arithmetic import widen
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
     from torch.distributed import ProcessGroup
 
 
@@ -46,3 +50,29 @@ def mean_over_ranks(loss: Tensor, group: ProcessGroup | None = None) -> Tensor:
     # A sum and a division, not ReduceOp.AVG, which gloo does not know.
     distributed.all_reduce(total, group=group)
     return total / distributed.get_world_size(group)
+
+
+def distributed_over(model: nn.Module, ranks: int) -> DistributedDataParallel:
+    """A model whose gradients are the means over all ranks.
+
+    Raises:
+        RuntimeError: This process is not in a process group of so many ranks.
+    """
+    size = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 0
+    if size != ranks:
+        found = f"one of {size}" if size else "none"
+        raise RuntimeError(
+            f"a training of {ranks} ranks must be called in a process group of {ranks}, found {found} "
+            "(surefoot.engine.on_ranks makes one)"
+        )
+    return DistributedDataParallel(model)
+
+
+def share(rows: NDArray[Any]) -> tuple[NDArray[Any], float]:
+    """This rank's part of a batch, and the weight of its mean loss in the mean over ranks.
+
+    With it, the mean over ranks is the mean over the whole batch, also where the parts differ in size, by one row at most.
+    """
+    count = distributed.get_world_size()
+    part = np.array_split(rows, count)[distributed.get_rank()]
+    return part, len(part) * count / len(rows)

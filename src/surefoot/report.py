@@ -79,10 +79,11 @@ def write(path: str | Path, cells: Sequence[Cell], *, title: str, command: str, 
 
 def _section(number: int, cell: Cell, colours: Sequence[str]) -> str:
     seeds = max(summary.runs for summary in cell.summaries)
+    ranks = "" if cell.ranks == 1 else f"{cell.ranks} ranks, "
     return f"""<section>
 <h2>{escape(cell.problem)} with {escape(cell.optimizer)}</h2>
-<p class="quiet">Base rate {cell.base:g}, {cell.steps:,} steps, {_count(seeds, "seed")}, every policy at the same untuned base \
-rate.</p>
+<p class="quiet">Base rate {cell.base:g}, {cell.steps:,} steps, {ranks}{_count(seeds, "seed")}, every policy at the same \
+untuned base rate.</p>
 <figure id="figure-{number}" class="tall" aria-label="Learning rates and losses of {escape(cell.problem)} with \
 {escape(cell.optimizer)}"></figure>
 {_table(cell, colours, seeds)}

@@ -37,6 +37,8 @@ CREATE TABLE chunk (
 
 
 _SIGNAL = "signal:"
+_UNSAID = (("weights", ""), ("ranks", 1))
+"""What a trial is written without, as those were that were kept before it could be otherwise."""
 
 
 class StoreError(RuntimeError):
@@ -58,6 +60,7 @@ class Trial:
         seed: Seed of initialisation and batch order.
         version: The versions of surefoot and of what it trains with.
         weights: Checksums of the files that the policy, or a part of it, was learned into; empty if it was not learned.
+        ranks: How many processes trained it together.
     """
 
     problem: str
@@ -70,6 +73,7 @@ class Trial:
     seed: int
     version: str
     weights: str = ""
+    ranks: int = 1
 
     @property
     def key(self) -> str:
@@ -77,8 +81,8 @@ class Trial:
         return sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """One line with sorted names, that of weights only where there are some."""
-        told = {name: value for name, value in asdict(self).items() if name != "weights" or value}
+        """One line with sorted names; without weights where there are none, and without ranks where there is one."""
+        told = {name: value for name, value in asdict(self).items() if (name, value) not in _UNSAID}
         return json.dumps(told, sort_keys=True, allow_nan=False)
 
 

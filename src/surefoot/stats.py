@@ -68,6 +68,11 @@ class Cell:
     runs: Mapping[str, Sequence[Run]]
     summaries: Sequence[Summary]
 
+    @property
+    def ranks(self) -> int:
+        """How many processes trained each run together."""
+        return next(iter(self.runs.values()))[0].trial.ranks
+
 
 class Ratio(NamedTuple):
     """What becomes of losses over others, pair by pair.

@@ -16,7 +16,9 @@ def of_cell(cell: Cell) -> Table:
     """What became of every policy in a cell, the best first."""
     seeds = len(next(iter(cell.runs.values())))
     table = plain("policy", "held-out loss", "±", f"vs {cell.reference}", "steps to target", "diverged")
-    table.title = f"{cell.problem}, {cell.optimizer}, base rate {cell.base:g}, {cell.steps} steps, {seeds} seeds, untuned"
+    ranks = "" if cell.ranks == 1 else f"{cell.ranks} ranks, "
+    about = f"{cell.problem}, {cell.optimizer}, base rate {cell.base:g}, {cell.steps} steps"
+    table.title = f"{about}, {ranks}{seeds} seeds, untuned"
     table.caption = (
         f"Final loss: mean of the last 3 evaluations. Target: {cell.target:#.4g}, 1.02 x the median {cell.reference}."
     )
@@ -38,7 +40,7 @@ def _figures(row: Summary) -> list[str]:
 def as_json(cell: Cell) -> dict[str, Any]:
     """The same figures for JSON, unrounded."""
     rows = [{name: _finite(value) for name, value in asdict(summary).items()} for summary in cell.summaries]
-    names = ("problem", "optimizer", "base", "steps", "reference")
+    names = ("problem", "optimizer", "base", "steps", "ranks", "reference")
     return {**{name: getattr(cell, name) for name in names}, "target": _finite(cell.target), "policies": rows}
 
 

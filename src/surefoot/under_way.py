@@ -8,10 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from surefoot.keeping import Keeper
+from surefoot.keeping import SECONDS, Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+NEVER = 1e12
+"""Seconds from one checkpoint to the next, for those who only go on from what others keep."""
 
 
 @contextmanager
@@ -33,14 +36,17 @@ def beside(path: str | Path) -> Iterator[Path | None]:
             folder.rmdir()
 
 
-def keeper(folder: Path | None, identity: str, *, clock: Callable[[], float] = perf_counter) -> Keeper | None:
+def keeper(
+    folder: Path | None, identity: str, *, seconds: float = SECONDS, clock: Callable[[], float] = perf_counter
+) -> Keeper | None:
     """The keeper of a training in a folder, whose file is named after its identity; None if there is no folder.
 
     Args:
         folder: Where; whether it is there and can be written to is its own affair.
         identity: All that the training depends on.
+        seconds: Time from one checkpoint to the next at least.
         clock: What time it is, in seconds.
     """
     if folder is None:
         return None
-    return Keeper(folder / f"{sha256(identity.encode()).hexdigest()[:32]}.safetensors", identity, clock=clock)
+    return Keeper(folder / f"{sha256(identity.encode()).hexdigest()[:32]}.safetensors", identity, seconds=seconds, clock=clock)

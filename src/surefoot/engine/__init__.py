@@ -1,5 +1,6 @@
 """Where work is done: processes of this machine, or a cluster."""
 
+from surefoot.engine.group import on_ranks
 from surefoot.engine.local import Local
 from surefoot.engine.perform import perform
 from surefoot.engine.protocol import (
@@ -31,5 +32,6 @@ __all__ = [
     "Pool",
     "WorkError",
     "WorkerDiedError",
+    "on_ranks",
     "perform",
 ]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from surefoot.engine.worker import BEGAN, DONE, WRONG, work
+from surefoot.engine.worker import BEGAN, DIED, DONE, WRONG, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Process:
         self.left: dict[int, Any] = {}
         self.at: int | None = None
         self.over, self.is_unused = "", True
-        self._silent_for = ""
+        self._why = ""
         self._born = self._began = self._heard = monotonic()
         self._process = context.Process(target=work, args=(orders, end), daemon=False)
         self._process.start()
@@ -77,6 +77,9 @@ class Process:
                 self.at, self._began, self.is_unused = said[1], self._heard, False
             elif said[0] in (DONE, WRONG):
                 self.at, self.done = None, self.done + 1
+            elif said[0] == DIED:
+                self._why = said[1]
+                continue
             yield said
 
     def check(self, limits: Limits, resident: int = 0) -> None:
@@ -87,7 +90,7 @@ class Process:
         elif limits.seconds is not None and self.at is not None and now - self._began > limits.seconds:
             self._kill(over=f"it took longer than {limits.seconds:g} seconds")
         elif now - self._heard > limits.silence:
-            self._silent_for = f"silent for {limits.silence:g} seconds"
+            self._why = f"silent for {limits.silence:g} seconds"
             self._kill()
 
     def forgive(self, seconds: float) -> None:
@@ -112,8 +115,7 @@ class Process:
         """Wait for its end, and say how it came to it."""
         self.line.close()
         self._process.join()
-        code = self._process.exitcode
-        return self._silent_for or (f"killed by signal {-code} ({_signal(-code)})" if code < 0 else f"exit code {code}")
+        return self._why or ending(self._process.exitcode)
 
     def close(self) -> None:
         """Kill it."""
@@ -123,6 +125,15 @@ class Process:
     def _kill(self, over: str = "") -> None:
         self.over = self.over or over
         self._process.kill()
+
+
+def ending(code: int) -> str:
+    """How a process ended, as part of a sentence.
+
+    >>> ending(-9), ending(1)
+    ('killed by signal 9 (SIGKILL)', 'exit code 1')
+    """
+    return f"killed by signal {-code} ({_signal(-code)})" if code < 0 else f"exit code {code}"
 
 
 def _signal(number: int) -> str:

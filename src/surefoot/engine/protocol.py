@@ -210,4 +210,7 @@ class WorkError(RuntimeError):
 
 
 class WorkerDiedError(RuntimeError):
-    """The worker of an actor died, and what the actor knew died with it; the message says how."""
+    """The worker of an actor died, and what the actor knew died with it; or a rank of a group. The message says how.
+
+    A function that raises it in a worker takes the worker with it: its item is begun again.
+    """

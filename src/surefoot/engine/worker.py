@@ -9,14 +9,16 @@ from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from surefoot.engine.protocol import WorkerDiedError
 from surefoot.engine.settling import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-BEGAN, DONE, WRONG, ALIVE = "began", "done", "wrong", "alive"
-"""What a worker says first: which item it begins, what came of it, or how it went wrong, or that it is alive and how large."""
+BEGAN, DONE, WRONG, DIED, ALIVE = "began", "done", "wrong", "died", "alive"
+"""What a worker says first: which item it begins, what came of it, how it went wrong, or why the worker ends with a process
+that it needed; or that it is alive, and how large."""
 
 
 class Orders(NamedTuple):
@@ -56,7 +58,7 @@ def work(orders: Orders, line: Connection) -> None:
     # Before anything is imported: that takes long, too.
     threading.Thread(target=_keep_alive, args=(tell, orders.beat, is_over), daemon=True).start()
     settle(orders.preload, threads=orders.threads)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # Nobody listens any more.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, WorkerDiedError):  # Nobody listens, or it has been told.
         while batch := line.recv():
             for number, item in batch:
                 if line.poll():
@@ -71,6 +73,9 @@ def _do(function: Callable[[Any], Any], number: int, item: Any, tell: Callable[.
     try:
         tell(DONE, number, function(item), perf_counter() - began)
     except (BrokenPipeError, ConnectionResetError):
+        raise
+    except WorkerDiedError as error:
+        tell(DIED, f"because {error}")
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
         tell(WRONG, number, sentence(error), traceback.format_exc())
