@@ -12,11 +12,11 @@ import surefoot
 FLOORS = {
     0: (
         "policy arithmetic checks changes direction improvement evidence greedy greedy_runner plateau hypergradient timed "
-        "waves combine runner hold_all spelling checkpoint budget running_mean range_seen"
+        "waves combine runner hold_all spelling checkpoint budget running_mean range_seen whole"
     ),
     1: (
         "spec history problems fleet memory numbers features control perceptron policy_file learned episodes loop "
-        "measured runs stats nmf batches recipes r_objects"
+        "measured runs stats nmf batches recipes r_objects packed keeping under_way"
     ),
     2: (
         "data texts ratings first_steps torch transformers device snapshot rollback ranks alignment averaged moments "
