@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 _KNOCK = 10.0
 """Seconds that a cluster has to answer the door."""
-# Workers shall be as this process is, whatever started it; an item that asks for no GPU sees those of its node, as elsewhere.
+# Workers shall be as this process is, whatever started it; an item that asks for no GPU sees those of its node, as elsewhere;
+# and what Ray has to say of deaths, which it prints where our results belong, is told by the pool.
 _QUIET = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

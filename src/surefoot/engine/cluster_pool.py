@@ -277,7 +277,7 @@ class RayPool(Generic[T]):
             return "killed because its node was short of memory"
         if isinstance(error, errors.NodeDiedError | errors.ObjectLostError):
             return "with its node"
-        return "killed, or by itself" if isinstance(error, errors.WorkerCrashedError) else f"with {type(error).__name__}"
+        return "killed or crashed" if isinstance(error, errors.WorkerCrashedError) else f"with {type(error).__name__}"
 
 
 def leave_note(note: bytes, place: int, why: str) -> None:
