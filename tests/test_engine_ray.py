@@ -80,9 +80,10 @@ def share_of_gpu(folder, number):
 
 
 def roots(number):
-    """Work within work."""
-    with Ray(address="auto") as engine:
-        return sorted(root for _, root in perform(engine, sqrt, [1.0, number], preload=NOTHING))
+    """Work within work, and an actor."""
+    with Ray(address="auto") as engine, closing(engine.actor(Counter, 5, preload=NOTHING)) as actor:
+        actor.ask("add", 1)
+        return [actor.answer(), *sorted(root for _, root in perform(engine, sqrt, [1.0, number], preload=NOTHING))]
 
 
 class Counter:
@@ -213,7 +214,7 @@ def test_more_than_any_node_has_is_refused(engine):
 
 
 def test_work_can_be_done_within_work(engine):
-    assert done(engine, roots, [4.0])[0] == {4.0: [1.0, 2.0]}
+    assert done(engine, roots, [4.0])[0] == {4.0: [6, 1.0, 2.0]}
 
 
 def test_closing_ends_what_is_under_way(engine):
