@@ -141,18 +141,23 @@ def _start(ray: Any, workers: int) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        try:
-            # Ray itself tries for minutes, and ends the process then.
-            socket.create_connection((host, int(port)), timeout=_KNOCK).close()
-        except (OSError, OverflowError) as error:
-            raise _absent(address) from error
     try:
         with _environment(_QUIET):
-            ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
+            where = _found(address)
+            # Ray itself tries for minutes, and ends the process then.
+            host, _, port = where.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+            ray.init(where, log_to_driver=False, logging_level="ERROR")
+    except (OSError, OverflowError) as error:  # A ConnectionError is one.
         raise _absent(address) from error
+
+
+def _found(address: str) -> str:
+    """Where the cluster is: what is called `auto` is named in RAY_ADDRESS, or in a file that `ray start` left here."""
+    if address != "auto":
+        return address
+    services = import_module("ray._private.services")
+    return str(services.canonicalize_bootstrap_address(address))
 
 
 def _absent(address: str) -> WorkError:

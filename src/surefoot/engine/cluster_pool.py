@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from surefoot.engine.cluster_work import LONG, Orders, too_long, work_on
+from surefoot.engine.cluster_work import AT_ONCE, LONG, Orders, too_long, work_on
 from surefoot.engine.pace import Pace
 from surefoot.engine.protocol import Began, Failed, Finished, Lost, WorkError
 from surefoot.engine.worker import WRONG, sentence
@@ -79,7 +79,7 @@ class RayPool(Generic[T]):
         self._flights: dict[Any, Flight] = {}
         self._submitted = self._ended = self._flown = 0
         self._deaths: dict[int, int] = {}
-        self._pace, self._name = Pace(), uuid4().hex
+        self._pace, self._name = Pace(AT_ONCE), uuid4().hex
         self._is_stopping = False
         self._looked, self._places = -LOOK, 1
 

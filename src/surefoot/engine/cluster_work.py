@@ -14,7 +14,6 @@ from importlib import import_module
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from surefoot.engine.pace import AT_ONCE
 from surefoot.engine.settling import keep_to
 from surefoot.engine.worker import DONE, WRONG, sentence
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     from surefoot.engine.protocol import Limits
 
+AT_ONCE = 1.0
+"""Seconds that a batch shall take: Ray needs some milliseconds for each, and now and then seconds for a worker."""
 LONG = 2 * AT_ONCE
 """Seconds after which a batch is handed back with what is left of it: its items take longer than those before did."""
 _GLANCE = 0.2
