@@ -11,6 +11,7 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from surefoot import compare
@@ -77,6 +78,17 @@ def share_of_gpu(folder, number):
     while len(list(folder.iterdir())) < 4 and time.monotonic() < until:
         time.sleep(0.02)
     return os.environ["CUDA_VISIBLE_DEVICES"], len(list(folder.iterdir()))
+
+
+def crew_after(marker, trials):
+    """Wait for a file, and train then."""
+    while not marker.exists():
+        time.sleep(0.05)
+    return compare.run_crew(trials)
+
+
+def parent_of(where):
+    return psutil.Process(int(where.rpartition(":")[2])).ppid()
 
 
 def roots(number):
@@ -258,15 +270,22 @@ def test_a_study_can_change_the_engine_half_way(engine, tmp_path, undisturbed):
 
 
 def test_a_node_that_goes_away_costs_only_what_it_was_at(cluster, engine, tmp_path, undisturbed):
-    node = cluster.add_node(num_cpus=1)
-    events, finished = [], []
+    node, is_gone, events, finished = cluster.add_node(num_cpus=1), tmp_path / "gone", [], []
+    [raylet] = node.all_processes["raylet"]
+
+    def watch(event):
+        events.append(event)
+        if isinstance(event, Began) and not is_gone.exists() and parent_of(event.where) == raylet.process.pid:
+            cluster.remove_node(node, allow_graceful=False)
+            is_gone.touch()
+
+    work = perform(engine, partial(crew_after, is_gone), compare.crews(PLAN.trials), preload=NOTHING, tell=watch)
     with Store(tmp_path / "runs") as store:
-        for trial, _ in compare.execute(PLAN, store, engine=engine, tell=events.append):
-            finished.append(trial.key)
-            if len(finished) == 16:
-                cluster.remove_node(node, allow_graceful=False)
-    assert any(isinstance(event, Lost) for event in events)
-    assert sorted(finished) == sorted(trial.key for trial in PLAN.trials)
+        for crew, runs in work:
+            store.add(*runs)
+            finished += crew
+    assert [event.why for event in events if isinstance(event, Lost)] == ["with its node"]
+    assert sorted(map(str, finished)) == sorted(map(str, PLAN.trials))
     assert figures(tmp_path / "runs") == undisturbed
 
 
