@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from surefoot import checks
 from surefoot.engine.actors import ProcessActor
+from surefoot.engine.pace import Pace
 from surefoot.engine.processes import Process
 from surefoot.engine.protocol import TRAINING, Began, Failed, Finished, Lost, WorkError
 from surefoot.engine.settling import context
@@ -31,9 +32,6 @@ LIFE = 10.0
 """Seconds after which a process is not given another item."""
 AT_ONCE = 0.5
 """Seconds that a process shall have work for, so that it does not wait for this one after every short item."""
-MOST = 1000
-"""Items in a batch at most."""
-_NEWEST = 0.1
 MISSTARTS = 10
 """How many processes in a row may end before they begin anything, as they do when they, or their server, are killed."""
 UNFIT = "exit code 1"
@@ -109,7 +107,7 @@ class LocalPool(Generic[T]):
         self._leaving: list[Process] = []
         self._submitted = self._ended = self._misstarts = 0
         self._deaths: dict[int, int] = {}
-        self._pace = Pace()
+        self._pace = Pace(AT_ONCE)
         self._is_stopping = False
         self._looked = monotonic()
         self._host = socket.gethostname()
@@ -250,22 +248,6 @@ class LocalPool(Generic[T]):
         else:
             self._queue.extendleft(reversed(process.left.items()))
         return events
-
-
-class Pace:
-    """How many items fill a second, going by those that were done lately."""
-
-    def __init__(self) -> None:
-        self._mean = AT_ONCE
-
-    @property
-    def batch(self) -> int:
-        """Items that are handed out together."""
-        return max(1, min(MOST, int(AT_ONCE / max(self._mean, AT_ONCE / MOST))))
-
-    def take(self, seconds: float) -> None:
-        """Take in how long an item took."""
-        self._mean += _NEWEST * (seconds - self._mean)
 
 
 def _visible() -> tuple[str, ...]:
