@@ -52,6 +52,14 @@ def killed_always(number):
     return number
 
 
+def without_company(folder, number):
+    """Needs another process, which dies at first."""
+    if number == 1 and not (folder / "died").exists():
+        (folder / "died").touch()
+        raise WorkerDiedError("rank 1 of 2 was killed")
+    return number
+
+
 def stopped(number):
     """Hangs as a whole, so that it cannot look at the time either."""
     if number == 1:
@@ -357,3 +365,9 @@ def test_an_engine_is_used_as_a_context(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(WorkError, match="use it as a context"):
         Ray().actor(Path)
+
+
+def test_an_item_is_begun_again_when_a_process_died_that_it_needed(engine, tmp_path):
+    results, _, events = done(engine, partial(without_company, tmp_path), range(4))
+    assert sorted(results) == [0, 1, 2, 3]
+    assert [event.why for event in events if isinstance(event, Lost)] == ["because rank 1 of 2 was killed"]

@@ -14,7 +14,7 @@ from uuid import uuid4
 from surefoot.engine.cluster_work import AT_ONCE, LONG, Orders, too_long, work_on
 from surefoot.engine.pace import Pace
 from surefoot.engine.protocol import Began, Failed, Finished, Lost, WorkError
-from surefoot.engine.worker import WRONG, sentence
+from surefoot.engine.worker import DIED, WRONG, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -199,6 +199,12 @@ class RayPool(Generic[T]):
         for place, ((number, item), end) in enumerate(zip(list(items.items()), ends, strict=False)):
             if place:
                 events.append(Began(item, flight.place))
+            if end[0] == DIED:
+                again = {number: item}
+                events += self._died(again, end[1])
+                if not again:
+                    del items[number]
+                continue
             events.append(self._end(item, *end))
             self._deaths.pop(number, None)
             self._ended += 1

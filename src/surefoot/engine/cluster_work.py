@@ -14,8 +14,9 @@ from importlib import import_module
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from surefoot.engine.protocol import WorkerDiedError
 from surefoot.engine.settling import keep_to
-from surefoot.engine.worker import DONE, WRONG, sentence
+from surefoot.engine.worker import DIED, DONE, WRONG, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,6 +85,8 @@ def _end(function: Callable[[Any], Any], item: bytes) -> tuple[Any, ...]:
     began = perf_counter()
     try:
         return DONE, cloudpickle.dumps(function(pickle.loads(item))), perf_counter() - began  # noqa: S301 - the same
+    except WorkerDiedError as error:
+        return DIED, f"because {error}"
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it can be read
         return WRONG, sentence(error), traceback.format_exc()
 

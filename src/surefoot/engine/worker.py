@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from contextlib import suppress
@@ -54,7 +55,7 @@ def work(orders: Orders, line: Connection) -> None:
             line.send_bytes(message)
 
     if orders.devices is not None:
-        _show_only(orders.devices)
+        os.environ["CUDA_VISIBLE_DEVICES"] = orders.devices
     # Before anything is imported: that takes long, too.
     threading.Thread(target=_keep_alive, args=(tell, orders.beat, is_over), daemon=True).start()
     settle(orders.preload, threads=orders.threads)
@@ -89,12 +90,6 @@ def sentence(error: BaseException) -> str:
     """
     said = str(error)
     return said if said and isinstance(error, (RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {error}"
-
-
-def _show_only(devices: str) -> None:
-    import os
-
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices
 
 
 def _keep_alive(tell: Callable[..., None], beat: float, is_over: threading.Event) -> None:
