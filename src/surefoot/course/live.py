@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from surefoot.course.processes import Round
+    from surefoot.course.processes import Due
     from surefoot.engine import Event
     from surefoot.learn import Record
     from surefoot.running import Running
@@ -118,5 +118,5 @@ def _behind(record: Record) -> str:
     return f"{checks[-1]['mean']:+.3f}" if checks else ""
 
 
-def _name(due: Round) -> str:
+def _name(due: Due) -> str:
     return f"seed {due.seed}, round {due.kept.rounds + 1}"
