@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
         r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|DistributedDataParallel|Optimizer|ProcessGroup|Tensor|(collections|concurrent|jax|nn|np|numpy|optax|optim|os|pathlib|pl|torch|types)\..*)",
     ),
     # Type variables are described by the text around them.
-    (r"py:class", r"(surefoot\.\w+\.)?[RSTU]"),
+    (r"py:class", r"(surefoot\.[\w.]+\.)?([RSTU]|A_contra)"),
     # So are names that stand for longer types, and another project's table.
     (r"py:class", r"((pictures|vega)\.)?(Array|Because|Claim|Losses|Line|Noted|Rates|Spec|Table|Verdicts?)"),
     # A callable without arguments, as napoleon takes it apart.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from surefoot.engine.protocol import Limits
+    from surefoot.engine.protocol import Actor, Limits, Pool
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class Ray:
         if self._connected.pop():
             _ray().shutdown()
 
-    def open(self, function: Callable[[T], Any], limits: Limits, preload: Sequence[str] = TRAINING) -> RayPool[T]:
+    def open(self, function: Callable[[T], Any], limits: Limits, preload: Sequence[str] = TRAINING) -> Pool[T]:
         """Tasks for a function.
 
         Raises:
@@ -106,7 +106,7 @@ class Ray:
                 )
         return RayPool(ray, function, limits, preload, path=_path(), most=self.workers if self.address else 0)
 
-    def actor(self, make: Callable[..., Any], *arguments: Any, preload: Sequence[str] = TRAINING) -> RayActor:
+    def actor(self, make: Callable[..., Any], *arguments: Any, preload: Sequence[str] = TRAINING) -> Actor:
         """An object in a worker of its own, on any node.
 
         Raises:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from surefoot.engine.protocol import Event, Limits
+    from surefoot.engine.protocol import Actor, Event, Limits, Pool
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Local:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """There is nothing to be ended: pools end with themselves."""
 
-    def open(self, function: Callable[[T], Any], limits: Limits, preload: Sequence[str] = TRAINING) -> LocalPool[T]:
+    def open(self, function: Callable[[T], Any], limits: Limits, preload: Sequence[str] = TRAINING) -> Pool[T]:
         """Workers for a function.
 
         Raises:
@@ -81,7 +81,7 @@ class Local:
             slots = _shares(_visible() if self.devices is None else self.devices, limits.gpus)[: len(slots)]
         return LocalPool(function, limits, tuple(preload), slots)
 
-    def actor(self, make: Callable[..., Any], *arguments: Any, preload: Sequence[str] = TRAINING) -> ProcessActor:
+    def actor(self, make: Callable[..., Any], *arguments: Any, preload: Sequence[str] = TRAINING) -> Actor:
         """An object in a process of its own."""
         return ProcessActor(make, arguments, preload)
 

@@ -173,7 +173,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it: `local`, `ray`."""
+        """`local`, `ray` or another word by which people know it."""
         ...
 
     def __enter__(self) -> Self: ...
