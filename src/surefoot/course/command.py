@@ -39,6 +39,9 @@ def learn(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.0, help="Begin no round after so many; the same command goes on later.")
     ] = None,
+    env_workers: Annotated[
+        int, typer.Option("--env-workers", min=0, help="Workers that train for each seed; 0: its learner does.")
+    ] = 0,
     folder: Annotated[
         Path, typer.Option("--out", help="Where the policy goes, and all that is kept of its training.", file_okay=False)
     ] = Path("learned"),
@@ -50,7 +53,7 @@ def learn(
     """Learn a policy by reinforcement, from several seeds at once, and keep the best; or from runs that are there already.
 
     What is learned is kept after every round: the same command goes on where it was stopped, by Ctrl-C or by anything else.
-    The same seeds and rounds give the same policy to the last bit. It takes one core for each seed.
+    The same seeds and rounds give the same policy to the last bit. It takes one core for each seed, or seeds take turns.
 
     Example: surefoot learn --on nmf --minutes 3
     """
@@ -69,7 +72,7 @@ def learn(
         about = lesson(on, tier=tier)
         settings = about.usual if rounds is None else replace(about.usual, rounds=rounds)
         name = _named(name, about)
-        order = Order(on, tier, settings, folder / name)
+        order = Order(on, tier, settings, folder / name, env_workers)
         found = [standing(about, settings, seed, order.place(seed)) for seed in range(seeds)]
         order.folder.mkdir(parents=True, exist_ok=True)
     with failing(), alone(order.folder):
@@ -81,6 +84,7 @@ def _learn(order: Order, seeds: int, found: Sequence[Record | None], until: floa
     """Learn, tell of it, and return where each seed stands, and whether all of them are done."""
     from surefoot.course.live import Telling
     from surefoot.course.processes import learn as in_processes
+    from surefoot.engine import Local
 
     with Telling(range(seeds), order.settings.rounds) as telling:
         for record in found:
@@ -89,8 +93,9 @@ def _learn(order: Order, seeds: int, found: Sequence[Record | None], until: floa
         _say_there(telling, order)
         left = [seed for seed in range(seeds) if not _is_done(telling.records.get(seed))]
         try:
-            for record in in_processes(order, left, until=until, on_interrupt=_say_stopping) if left else ():
-                telling.tell(record)
+            with Local() as engine:
+                for record in in_processes(order, left, engine=engine, until=until, on_interrupt=_say_stopping) if left else ():
+                    telling.tell(record)
         except KeyboardInterrupt:
             say(f"Stopped. What was learned is kept in {order.folder}; the same command goes on from there.")
             raise typer.Exit(STOPPED) from None

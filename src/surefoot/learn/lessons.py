@@ -254,9 +254,11 @@ def _task(
 
 def _fleet(problem: Any, tier: str) -> Any:
     """The problem's fleet, which measures what has to be seen if it can."""
+    if tier != "gradient" or isinstance(problem, Factorisation):  # Neither needs PyTorch, which takes seconds to import.
+        return fleet(problem)
     from surefoot.networks import Network
 
-    return problem.fleet(gradients=True) if tier == "gradient" and isinstance(problem, Network) else fleet(problem)
+    return problem.fleet(gradients=True) if isinstance(problem, Network) else fleet(problem)
 
 
 def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:
