@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from surefoot import checks
 from surefoot.engine import Limits, WorkError, perform
 from surefoot.learn import lesson
+from surefoot.learn.lessons import modules
 from surefoot.learn.training import after_round, kept_in, record_of
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows
     flock = None  # type: ignore[assignment]
-
-PRELOAD = ("surefoot.learn.ppo", "surefoot.learn.preloaded")
 
 
 class Order(NamedTuple):
@@ -125,7 +124,7 @@ def learn(
         partial(_carried_out, _absolute(order.on), order.tier, order.settings, _helpers(order, engine, limits)),
         [each for each in begun if each.kept.rounds < of],
         limits=limits,
-        preload=PRELOAD,
+        preload=["surefoot.learn.ppo", *modules(order.on)],
         follow=follow,
         tell=tell,
         on_interrupt=on_interrupt,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from surefoot.episodes import Task
     from surefoot.learn.settings import Settings
+
+with suppress(ImportError):
+    import_module("torch._dynamo")  # As the first optimizer does, for more than a second; here, those do that are forked later.
 
 _PARTS = ("exp_avg", "exp_avg_sq", "step")
 _SEEDS = 2**31

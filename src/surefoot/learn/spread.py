@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space
 
 from surefoot.engine import WorkerDiedError, WorkError
 from surefoot.gym.single import ACTIONS, box
+from surefoot.learn.lessons import modules
 from surefoot.learn.part import Answer, Part
 
 if TYPE_CHECKING:
@@ -60,13 +61,9 @@ class Helpers:
             WorkerDiedError: It did not come to life.
         """
         try:
-            return self.engine.actor(Part, self.on, self.tier, list(dealt), preload=self._preload())
+            return self.engine.actor(Part, self.on, self.tier, list(dealt), preload=modules(self.on))
         except (OSError, EOFError) as error:
             raise WorkerDiedError(f"it could not be started: {error}") from error
-
-    def _preload(self) -> list[str]:
-        """What the workers import; not PyTorch where it is not trained with, since that takes as long as a short round."""
-        return ["surefoot.learn.preloaded" if self.on.startswith("networks") else "surefoot.learn.part"]
 
 
 def share(costs: Sequence[float], count: int) -> list[list[int]]:
