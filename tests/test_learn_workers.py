@@ -59,6 +59,13 @@ def test_a_worker_that_is_killed_costs_a_round_and_nothing_else(on, tmp_path, un
     assert [event.why for event in told if isinstance(event, Lost)] == ["killed by signal 9 (SIGKILL)"] * 2
 
 
+def test_where_there_are_fewer_workers_than_seeds_they_take_turns(on, tmp_path):
+    order = Order(on, None, lesson(on).usual, tmp_path)
+    with Local(1) as engine:
+        stood = [(record.seed, record.done) for record in learn(order, [0, 1, 2], engine=engine)]
+    assert stood == [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)]
+
+
 def test_a_worker_that_is_killed_too_often_is_told_with_its_seed(on, tmp_path):
     with pytest.raises(LearningError, match="^seed 0: its worker died 2 times, at last killed by signal 9"):
         learned(on, tmp_path, lives=9, limits=Limits(retries=1))

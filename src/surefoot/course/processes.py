@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -71,7 +72,7 @@ class LearningError(RuntimeError):
     """A training came to an end that is not its own; the message says which and how."""
 
 
-class Round(NamedTuple):
+class Due(NamedTuple):
     """A round that is to be done, in a form that can be sent to a worker.
 
     Attributes:
@@ -104,8 +105,8 @@ def learn(
         seeds: What from, one or more.
         engine: Where, within its context.
         limits: What a round may take; the usual if None.
-        until: A time of `time.monotonic` after which no round is handed out; those that wait for a worker by then are done.
-        tell: Called with all that happens to a `Round`.
+        until: A time of `time.monotonic` after which no round is handed out; the few that the engine has by then are done.
+        tell: Called with all that happens to a `Due`.
         on_interrupt: Called at the first Ctrl-C.
 
     Raises:
@@ -115,14 +116,25 @@ def learn(
     checks.whole("env_workers", order.env_workers, low=0)
     about, limits, of = lesson(order.on, tier=order.tier), limits or Limits(), order.settings.rounds
 
-    def follow(done: Round, kept: Kept) -> list[Round]:
-        return [Round(done.seed, kept)] if kept.rounds < of and (until is None or monotonic() < until) else []
+    waiting = deque(each for each in (_begun(about, order, seed) for seed in seeds) if each.kept.rounds < of)
 
-    begun = [_begun(about, order, seed) for seed in seeds]
+    def is_late() -> bool:
+        return until is not None and monotonic() >= until
+
+    def first() -> Iterator[Due]:
+        while waiting and not is_late():
+            yield waiting.popleft()
+
+    def follow(done: Due, kept: Kept) -> list[Due]:
+        """The round that has waited longest: seeds that no worker was free for yet come before this one comes again."""
+        if kept.rounds < of:
+            waiting.append(Due(done.seed, kept))
+        return [waiting.popleft()] if waiting and not is_late() else []
+
     work = perform(
         engine,
         partial(_carried_out, _absolute(order.on), order.tier, order.settings, _helpers(order, engine, limits)),
-        [each for each in begun if each.kept.rounds < of],
+        first(),
         limits=limits,
         preload=["surefoot.learn.ppo", *modules(order.on)],
         follow=follow,
@@ -135,10 +147,10 @@ def learn(
             yield record_of(done.seed, order.settings, kept)
 
 
-def _begun(about: Lesson, order: Order, seed: int) -> Round:
+def _begun(about: Lesson, order: Order, seed: int) -> Due:
     """The first round of a seed that is not done yet."""
     try:
-        return Round(seed, kept_in(about, order.settings, seed, order.place(seed)))
+        return Due(seed, kept_in(about, order.settings, seed, order.place(seed)))
     except (RuntimeError, OSError) as error:
         raise LearningError(f"seed {seed}: {error}") from error
 
@@ -167,7 +179,7 @@ def _absolute(on: str) -> str:
     return f"{Path(path).absolute()}{colon}{name}" if colon else on
 
 
-def _carried_out(on: str, tier: str | None, settings: Settings, helpers: Helpers | None, due: Round) -> Kept:
+def _carried_out(on: str, tier: str | None, settings: Settings, helpers: Helpers | None, due: Due) -> Kept:
     """What a worker does: a round."""
     about = replace(_lesson(on, tier), name=due.kept.identity["on"])  # Of a file, it was the path as it was typed.
     if helpers is None:
