@@ -70,7 +70,7 @@ def share(costs: Sequence[float], count: int) -> list[list[int]]:
     """Which pieces each of so many workers gets: the dearest first, each to whoever has least so far.
 
     >>> share([1.0, 5.0, 2.0, 3.0], 2)
-    [[1], [0, 2, 3]]
+    [[0, 1], [2, 3]]
 
     Args:
         costs: Of each piece, above 0.
