@@ -24,6 +24,7 @@ from surefoot import Learned, policy_file
 from surefoot.cli import app
 from surefoot.control import Control
 from surefoot.course.processes import LearningError, Order, alone, learn
+from surefoot.engine import Local
 from surefoot.episodes import Task
 from surefoot.features import Features
 from surefoot.fleet import fleet
@@ -31,6 +32,7 @@ from surefoot.learn import NAMES, Lesson, Settings, lesson, train
 from surefoot.learn.keep import CARD, KeepError
 from surefoot.learn.score import reference, score
 from surefoot.learn.selection import select, turn
+from surefoot.learn.training import after_round, kept_in
 
 pytest.importorskip("stable_baselines3")
 
@@ -86,6 +88,12 @@ def told(answer):
 
 def learned(*words):
     return CliRunner().invoke(app, ["learn", *map(str, words)], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def carried_out(order, seeds, *, workers=1, **settings):
+    """Where trainings stood, round by round."""
+    with Local(workers) as engine:
+        return list(learn(order, seeds, engine=engine, **settings))
 
 
 # What it learns.
@@ -146,6 +154,22 @@ def test_a_training_goes_on_as_if_it_had_never_stopped(undisturbed, tmp_path, cu
     assert (tmp_path / "round-4.safetensors").read_bytes() == undisturbed[1]
     assert training.record.curve == undisturbed[0].record.curve
     assert sorted(path.name for path in tmp_path.iterdir()) == ["round-4.safetensors", CARD]
+
+
+def test_a_round_leaves_what_was_kept_before_it_as_it_was(undisturbed):
+    kept = kept_in(small(), SMALL, 3, None)
+    first = after_round(small(), SMALL, 3, kept)
+    said = json.dumps([first.curve, first.slots, first.best]), {name: array.copy() for name, array in first.arrays.items()}
+    second = after_round(small(), SMALL, 3, first)
+    assert (kept.rounds, kept.curve, kept.arrays) == (0, [], {})
+    assert json.dumps([first.curve, first.slots, first.best]) == said[0]
+    assert all(np.array_equal(first.arrays[name], array) for name, array in said[1].items())
+    assert second.curve == undisturbed[0].record.curve[:2]
+
+
+def test_a_round_of_another_training_is_refused():
+    with pytest.raises(KeepError, match="another training than the one to go on with: tasks differs .is it the same file"):
+        after_round(small(3), SMALL, 3, kept_in(small(), SMALL, 3, None))
 
 
 def test_a_training_leaves_the_random_numbers_of_others_alone():
@@ -305,14 +329,15 @@ def test_ctrl_c_lets_the_rounds_under_way_be_finished(file):
     order = Order(f"{file}:one", None, Settings(rounds=1000, hidden=(4,)), file.parent)
     said, done = [], []
 
-    def carried_out():
-        for record in learn(order, [0], on_interrupt=lambda: said.append("stopping")):
-            done.append(record.done)
-            if len(done) == 1:
-                Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def interrupted():
+        with Local(1) as engine:
+            for record in learn(order, [0], engine=engine, on_interrupt=lambda: said.append("stopping")):
+                done.append(record.done)
+                if len(done) == 1:
+                    Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     with pytest.raises(KeyboardInterrupt):
-        carried_out()
+        interrupted()
     assert said == ["stopping"]
     assert done[-1] < 1000
     assert json.loads((order.place(0) / CARD).read_text())["rounds"] == done[-1]
@@ -321,7 +346,7 @@ def test_ctrl_c_lets_the_rounds_under_way_be_finished(file):
 def test_what_goes_wrong_in_a_training_is_told_in_a_sentence(file):
     (file.parent / "seed-0").write_text("no folder")
     with pytest.raises(LearningError, match="^seed 0: .*File exists"):
-        list(learn(Order(f"{file}:one", None, SMALL, file.parent), [0]))
+        carried_out(Order(f"{file}:one", None, SMALL, file.parent), [0])
 
 
 def test_the_command_leaves_a_policy_a_picture_and_a_page(file):

@@ -9,9 +9,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
 if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
     from numpy.typing import NDArray
-
-    from surefoot.gym import TrainingVectorEnv
 
 _SHOWN = ("rate", "steps", "loss")
 
@@ -27,11 +26,12 @@ class FleetVecEnv(VecEnv):
     (8, 1)
 
     Args:
-        envs: The trainings; their autoreset mode must be "SameStep", the only one that stable-baselines3 knows.
+        envs: The trainings: a `TrainingVectorEnv`, or what gives the same information; their autoreset mode must be "SameStep",
+            the only one that stable-baselines3 knows.
     """
 
-    def __init__(self, envs: TrainingVectorEnv) -> None:
-        mode = envs.metadata["autoreset_mode"]
+    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+        mode: Any = envs.metadata["autoreset_mode"]
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(f'the autoreset mode must be "SameStep", got "{mode.value}" (pass autoreset_mode="SameStep")')
         self.envs = envs
@@ -41,7 +41,8 @@ class FleetVecEnv(VecEnv):
     def reset(self) -> Any:
         """Begin an episode in every slot; `seed` may have been called before."""
         seeds = self._seeds
-        observations, infos = self.envs.reset(seed=None if seeds[0] is None else list(seeds))
+        own: Any = None if seeds[0] is None else list(seeds)
+        observations, infos = self.envs.reset(seed=own)
         self.reset_infos = _one_by_one(infos)
         self._reset_seeds()
         self._reset_options()

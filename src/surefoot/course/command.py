@@ -41,6 +41,9 @@ def learn(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.0, help="Begin no round after so many; the same command goes on later.")
     ] = None,
+    env_workers: Annotated[
+        int, typer.Option("--env-workers", min=0, help="Workers that train for each seed; 0: its learner does.")
+    ] = 0,
     folder: Annotated[
         Path, typer.Option("--out", help="Where the policy goes, and all that is kept of its training.", file_okay=False)
     ] = Path("learned"),
@@ -52,7 +55,7 @@ def learn(
     """Learn a policy by reinforcement, from several seeds at once, and keep the best; or from runs that are there already.
 
     What is learned is kept after every round: the same command goes on where it was stopped, by Ctrl-C or by anything else.
-    The same seeds and rounds give the same policy to the last bit. It takes one core for each seed.
+    The same seeds and rounds give the same policy to the last bit. It takes one core for each seed, or seeds take turns.
 
     Example: surefoot learn --on nmf --minutes 3
     """
@@ -71,7 +74,7 @@ def learn(
         about = lesson(on, tier=tier)
         settings = about.usual if rounds is None else replace(about.usual, rounds=rounds)
         name = _named(name, about)
-        order = Order(on, tier, settings, folder / name)
+        order = Order(on, tier, settings, folder / name, env_workers)
         found = [standing(about, settings, seed, order.place(seed)) for seed in range(seeds)]
         order.folder.mkdir(parents=True, exist_ok=True)
     with failing(), alone(order.folder):

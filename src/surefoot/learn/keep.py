@@ -37,6 +37,8 @@ class Kept:
         best: Of the best check so far, `round` and `score`; empty before the first.
         seconds: What it took, in all.
         transitions: Decisions that were learned from, in all.
+        costs: Seconds that a slot of each task took in the last round in which environment workers trained it, 0 before; they
+            share the tasks accordingly, and nothing else depends on it.
         arrays: Weights and what Adam remembers of them; under `best.` those of the policy of the best check.
     """
 
@@ -48,6 +50,7 @@ class Kept:
     best: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     transitions: int = 0
+    costs: list[float] = field(default_factory=list)
     arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:

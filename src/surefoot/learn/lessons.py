@@ -148,6 +148,17 @@ def lesson(on: str, *, tier: str | None = None) -> Lesson:
     return Lesson(on, tuple(dealt for each in found for dealt in _dealt(each, tier or "loss", on)), source=source)
 
 
+def modules(on: str) -> list[str]:
+    """What those import that train on a lesson, best once for many of them.
+
+    That is not PyTorch where nothing is trained with it: to import it takes as long as a short round.
+
+    >>> modules("nmf")
+    ['surefoot.learn.part']
+    """
+    return ["surefoot.learn.preloaded" if on.startswith("networks") else "surefoot.learn.part"]
+
+
 def nmf(tier: str = "gradient") -> Lesson:
     """Random factorisations of several sizes, batches, noises and budgets, in units of the stability bound.
 
@@ -254,9 +265,11 @@ def _task(
 
 def _fleet(problem: Any, tier: str) -> Any:
     """The problem's fleet, which measures what has to be seen if it can."""
+    if tier != "gradient" or isinstance(problem, Factorisation):  # Neither needs PyTorch, which takes seconds to import.
+        return fleet(problem)
     from surefoot.networks import Network
 
-    return problem.fleet(gradients=True) if tier == "gradient" and isinstance(problem, Network) else fleet(problem)
+    return problem.fleet(gradients=True) if isinstance(problem, Network) else fleet(problem)
 
 
 def _dealt(found: Any, tier: str, on: str) -> Sequence[tuple[Task, int]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,14 @@ from surefoot.sb3 import FleetVecEnv
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from gymnasium.vector import VectorEnv
     from numpy.typing import NDArray
 
     from surefoot.episodes import Task
     from surefoot.learn.settings import Settings
+
+with suppress(ImportError):
+    import_module("torch._dynamo")  # As the first optimizer does, for more than a second; here, those do that are forked later.
 
 _PARTS = ("exp_avg", "exp_avg_sq", "step")
 _SEEDS = 2**31
@@ -76,7 +81,7 @@ class Agent:
             warnings.filterwarnings("ignore", "You have specified a mini-batch size", UserWarning)
             self._ppo = PPO(
                 "MlpPolicy",
-                _envs(dealt, range(slots)),
+                _envs(_together(dealt), range(slots)),
                 n_steps=rollout,
                 batch_size=max(-(-slots * rollout // settings.minibatches), 2),
                 n_epochs=settings.epochs,
@@ -89,18 +94,19 @@ class Agent:
             )
         self._ppo.set_logger(Logger(None, []))
 
-    def learn(self, dealt: Sequence[tuple[Task, int]], number: int) -> Round:
+    def learn(self, dealt: Sequence[tuple[Task, int]], number: int, envs: VectorEnv[Any, Any, Any] | None = None) -> Round:
         """Go through a round: everything begins afresh, is collected and learned from.
 
         Args:
             dealt: Tasks, each with its number of slots, as many in all as before.
             number: Of the round, from 0.
+            envs: Where these slots are trained, if not in this process.
         """
         ppo, rate = self._ppo, self.settings.rate_of(number)
         longest = max(decisions(task) for task, _ in dealt)
         transitions = ppo.n_envs * ppo.n_steps * -(-longest // ppo.n_steps)
         seeds = np.random.default_rng((self.seed, number, 7)).integers(_SEEDS, size=ppo.n_envs).tolist()
-        ppo.set_env(_envs(dealt, seeds))
+        ppo.set_env(_envs(envs or _together(dealt), seeds))
         ppo.lr_schedule = lambda _progress: rate
         watch = _Watch(ppo.n_envs)
         with _seeded(self.seed, number + 1):
@@ -160,10 +166,14 @@ class _Watch(BaseCallback):
         return True
 
 
-def _envs(dealt: Sequence[tuple[Task, int]], seeds: Sequence[int]) -> FleetVecEnv:
-    envs = FleetVecEnv(TrainingVectorEnv.of_tasks(dealt, autoreset_mode="SameStep"))
-    envs._seeds = list(seeds)  # noqa: SLF001 - what its own `seed` would set, which only counts up from one
-    return envs
+def _together(dealt: Sequence[tuple[Task, int]]) -> TrainingVectorEnv:
+    return TrainingVectorEnv.of_tasks(dealt, autoreset_mode="SameStep")
+
+
+def _envs(envs: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> FleetVecEnv:
+    made = FleetVecEnv(envs)
+    made._seeds = list(seeds)  # noqa: SLF001 - what its own `seed` would set, which only counts up from one
+    return made
 
 
 def _copied(tensor: torch.Tensor) -> NDArray[np.float32]:

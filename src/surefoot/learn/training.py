@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from surefoot.learn.lessons import Lesson
-    from surefoot.learn.ppo import Agent
+    from surefoot.learn.ppo import Agent, Round
     from surefoot.learn.settings import Settings
+    from surefoot.learn.spread import Helpers
 
 PATIENT = 0.25
 """Share of the rounds before which slots are not moved: what a policy is behind in then, it has not looked at yet."""
@@ -87,15 +90,34 @@ def train(
         OSError: It cannot be written to.
     """
     checks.whole("seed", seed, low=0)
-    kept = _kept(lesson, settings, seed, None if folder is None else Path(folder))
-    course = _Course(lesson, settings, seed, kept)
+    kept = kept_in(lesson, settings, seed, None if folder is None else Path(folder))
     while kept.rounds < settings.rounds:
-        course.advance()
+        kept = after_round(lesson, settings, seed, kept)
         if folder is not None:
             kept.write(Path(folder))
-        if not on_round(course.record):
+        if not on_round(record_of(seed, settings, kept)):
             break
-    return Training(course.policy, course.record)
+    return Training(_Course(lesson, settings, seed, kept).policy, record_of(seed, settings, kept))
+
+
+def after_round(lesson: Lesson, settings: Settings, seed: int, kept: Kept, helpers: Helpers | None = None) -> Kept:
+    """What is kept after one more round: a function of what is kept before it, wherever it is called.
+
+    Args:
+        lesson: What to learn on.
+        settings: How to learn.
+        seed: Of all that is random, 0 or more.
+        kept: What was kept of rounds before, which stays as it is.
+        helpers: Who trains while the learner decides; it does so itself if None.
+
+    Raises:
+        KeepError: What was kept is of another training.
+    """
+    if difference := parted(identity(lesson, settings, seed), kept.identity):
+        raise KeepError(f"this is another training than the one to go on with: {difference} (is it the same file everywhere?)")
+    course = _Course(lesson, settings, seed, deepcopy(kept))
+    course.advance(helpers)
+    return course.kept
 
 
 def identity(lesson: Lesson, settings: Settings, seed: int) -> dict[str, Any]:
@@ -110,8 +132,8 @@ def standing(lesson: Lesson, settings: Settings, seed: int, folder: Path) -> Rec
     Raises:
         KeepError: The folder holds another training, or a damaged one.
     """
-    kept = _kept(lesson, settings, seed, folder) if folder.is_dir() else None
-    return _record(seed, settings, kept) if kept and kept.rounds else None
+    kept = kept_in(lesson, settings, seed, folder) if folder.is_dir() else None
+    return record_of(seed, settings, kept) if kept and kept.rounds else None
 
 
 def policy_in(lesson: Lesson, settings: Settings, seed: int, folder: Path) -> Perceptron:
@@ -120,13 +142,19 @@ def policy_in(lesson: Lesson, settings: Settings, seed: int, folder: Path) -> Pe
     Raises:
         KeepError: The folder holds another training, a damaged one, or none that was measured yet.
     """
-    kept = _kept(lesson, settings, seed, folder)
+    kept = kept_in(lesson, settings, seed, folder)
     if not kept.best:
         raise KeepError(f"the training in {folder} was not measured yet; go on with it")
     return _best(kept, settings)
 
 
-def _kept(lesson: Lesson, settings: Settings, seed: int, folder: Path | None) -> Kept:
+def kept_in(lesson: Lesson, settings: Settings, seed: int, folder: Path | None) -> Kept:
+    """What is kept in a folder, which is made if it is not there; what a training begins with if nothing is.
+
+    Raises:
+        KeepError: The folder holds another training, or a damaged one.
+        OSError: It cannot be made.
+    """
     mine = identity(lesson, settings, seed)
     kept = None
     if folder is not None:
@@ -138,7 +166,7 @@ def _kept(lesson: Lesson, settings: Settings, seed: int, folder: Path | None) ->
 
 
 class _Course:
-    """A training on its way: what of it is in memory, beside what is kept."""
+    """A round on its way: the learner in memory, beside what is kept."""
 
     def __init__(self, lesson: Lesson, settings: Settings, seed: int, kept: Kept) -> None:
         from surefoot.learn.ppo import Agent
@@ -148,15 +176,12 @@ class _Course:
         self.agent: Agent = Agent(lesson.tasks, lesson.decisions, settings, seed)
         if kept.rounds:
             self.agent.arrays = kept.arrays
-        else:
-            kept.arrays = dict(self.agent.arrays)
 
-    def advance(self) -> None:
+    def advance(self, helpers: Helpers | None) -> None:
         """One round, and a check if one is due."""
         kept, began = self.kept, perf_counter()
         slots = turn(kept.slots, self.settings.together, self.seed, kept.rounds)
-        dealt = [(task, count) for task, count in zip(self.tasks, slots, strict=True) if count]
-        found = self.agent.learn(dealt, kept.rounds)
+        found = self._learn(slots, helpers)
         kept.rounds += 1
         line: dict[str, Any] = {"round": kept.rounds, "slots": slots, **found._asdict()}
         kept.arrays = {name: array for name, array in kept.arrays.items() if name.startswith("best.")} | self.agent.arrays
@@ -165,6 +190,17 @@ class _Course:
         kept.curve.append(line)
         kept.transitions += found.transitions
         kept.seconds = round(kept.seconds + perf_counter() - began, 3)
+
+    def _learn(self, slots: list[int], helpers: Helpers | None) -> Round:
+        """Collect and learn, here or with helpers."""
+        kept, dealt = self.kept, [(task, count) for task, count in zip(self.tasks, slots, strict=True) if count]
+        if helpers is None:
+            return self.agent.learn(dealt, kept.rounds)
+        costs = kept.costs or [0.0] * len(slots)
+        with closing(helpers.envs(self.lesson, slots, costs)) as envs:
+            found = self.agent.learn(dealt, kept.rounds, envs)
+            kept.costs = [envs.costs.get(place, cost) for place, cost in enumerate(costs)]
+        return found
 
     def _check(self) -> dict[str, Any]:
         """Measure the policy, keep it if it is the best so far, and move slots to where it is behind."""
@@ -184,11 +220,6 @@ class _Course:
         """That of the best check."""
         return _best(self.kept, self.settings) if self.kept.best else self.agent.perceptron
 
-    @property
-    def record(self) -> Record:
-        """Where it stands."""
-        return _record(self.seed, self.settings, self.kept)
-
 
 def _best(kept: Kept, settings: Settings) -> Perceptron:
     layers = range(len(settings.hidden) + 1)
@@ -203,5 +234,6 @@ def _of_policy(policy: Perceptron) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _record(seed: int, settings: Settings, kept: Kept) -> Record:
+def record_of(seed: int, settings: Settings, kept: Kept) -> Record:
+    """Where a training stands of which this is kept."""
     return Record(seed, kept.rounds, settings.rounds, kept.curve, kept.best, kept.seconds, kept.transitions)
