@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from policy_files import made
-from surefoot import Clip, Constant, Greedy, Warmup, compare, learned, lineup, spec
+from surefoot import Clip, Constant, Greedy, Warmup, compare, crews, learned, lineup, spec
 from surefoot.engine import Local
 from surefoot.runs import Store
 
@@ -214,34 +214,34 @@ def test_a_killed_worker_costs_only_what_it_was_doing(tmp_path, undisturbed):
 def test_a_run_is_the_same_but_for_rounding_whoever_trains_it(undisturbed):
     trials = compare.plan(["breast-cancer-mlp"], ["sgd"], ["greedy", "cosine"], seeds=48).trials[5:7]
     kept = {trial.key: figures(undisturbed[0])[trial.key] for trial in trials}
-    assert_same(kept, figures_of(map(compare.run_trial, trials)))
+    assert_same(kept, figures_of(map(crews.run_trial, trials)))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("problem", compare.TOGETHER)
+@pytest.mark.parametrize("problem", crews.TOGETHER)
 def test_a_fleet_gives_the_figures_of_its_runs(problem, optimizer):
-    (crew,) = compare.crews(compare.plan([problem], [optimizer], ["greedy", "cosine"], seeds=2, steps=40).trials)
-    assert_same(figures_of(compare.run_crew(crew)), figures_of(map(compare.run_trial, crew)))
+    (crew,) = crews.crews(compare.plan([problem], [optimizer], ["greedy", "cosine"], seeds=2, steps=40).trials)
+    assert_same(figures_of(crews.run_crew(crew)), figures_of(map(crews.run_trial, crew)))
 
 
 def test_an_odd_number_of_runs_gives_each_its_own_figures():
     trials = compare.plan(["wine-mlp"], ["sgd"], ["constant", "linear", "greedy"], seeds=1, steps=30).trials
-    runs = compare.run_crew(trials)
+    runs = crews.run_crew(trials)
     assert [run.trial for run in runs] == trials
-    assert_same(figures_of(runs), figures_of(map(compare.run_trial, trials)))
+    assert_same(figures_of(runs), figures_of(map(crews.run_trial, trials)))
 
 
 def test_a_fleet_gives_each_run_its_own_end():
     cells = [compare.plan(["wine-mlp"], ["sgd"], ["constant"], seeds=2, rate=rate, steps=40).trials for rate in (1e36, 0.01)]
     crew = [trial for pair in zip(*cells, strict=True) for trial in pair]
-    for trial, run in zip(crew, compare.run_crew(crew), strict=True):
-        alone = compare.run_trial(trial)
+    for trial, run in zip(crew, crews.run_crew(crew), strict=True):
+        alone = crews.run_trial(trial)
         assert (run.status, len(run.loss), len(run.held_out)) == (alone.status, len(alone.loss), len(alone.held_out))
 
 
 def test_of_a_fleet_that_was_stopped_half_way_only_the_rest_is_trained(tmp_path):
     planned = compare.plan(["wine-mlp"], ["sgd"], ["constant", "linear"], seeds=8, steps=20)
-    whole = compare.run_crew(planned.trials)
+    whole = crews.run_crew(planned.trials)
     with Store(tmp_path / "runs.sqlite") as store:
         for run in whole[:5]:
             store.add(run)
@@ -251,8 +251,8 @@ def test_of_a_fleet_that_was_stopped_half_way_only_the_rest_is_trained(tmp_path)
 
 def test_most_runs_are_trained_as_fleets_of_bounded_size_and_large_networks_alone():
     trials = compare.plan(["wine-mlp", "stdlib-gpt"], ["sgd", "adam"], ["constant", "linear"], seeds=10).trials
-    sizes = {(crew[0].problem, crew[0].optimizer): [] for crew in compare.crews(trials)}
-    for crew in compare.crews(trials):
+    sizes = {(crew[0].problem, crew[0].optimizer): [] for crew in crews.crews(trials)}
+    for crew in crews.crews(trials):
         sizes[crew[0].problem, crew[0].optimizer].append(len(crew))
     assert sizes["wine-mlp", "sgd"] == sizes["wine-mlp", "adam"] == [16, 4]
     assert sizes["stdlib-gpt", "adam"] == [1] * 20
@@ -262,7 +262,7 @@ def test_a_rate_far_too_high_is_a_diverged_run_and_ranks_last(tmp_path):
     planned = compare.plan(["wine-mlp"], ["sgd"], ["constant", "constant(scale=1e-9)"], seeds=2, rate=1e6, steps=60)
     with Store(tmp_path / "runs.sqlite") as store:
         for trial in planned.trials:
-            store.add(compare.run_trial(trial))
+            store.add(crews.run_trial(trial))
         (cell,) = compare.judge(planned, store)
     assert [(row.policy, row.diverged) for row in cell.summaries] == [("constant(scale=1e-9)", 0), ("constant", 2)]
     assert cell.summaries[-1].final == math.inf
@@ -277,7 +277,7 @@ def test_only_seeds_that_all_policies_share_are_compared(tmp_path):
     with Store(tmp_path / "runs.sqlite") as store:
         for policy, seeds in (("constant", 3), ("linear", 2)):
             for trial in compare.plan(["wine-mlp"], ["sgd"], [policy], seeds=seeds, steps=10).trials:
-                store.add(compare.run_trial(trial))
+                store.add(crews.run_trial(trial))
         (cell,) = compare.collect(store)
     assert {label: [run.trial.seed for run in runs] for label, runs in cell.runs.items()} == {
         "constant": [0, 1],
@@ -313,9 +313,9 @@ def test_a_request_that_makes_no_sense_is_refused(settings, message):
 def test_what_a_policy_sees_is_measured(problem, tmp_path):
     entry = f"learned(name={made(tmp_path, tier='gradient')!r})"
     crew = compare.plan([problem], ["sgd"], [entry, "constant"], seeds=1, steps=12).trials
-    runs = compare.run_crew(crew)
+    runs = crews.run_crew(crew)
     assert [len(run.loss) for run in runs] == [12, 12]
-    assert_same(figures_of(runs), figures_of(map(compare.run_trial, crew)))
+    assert_same(figures_of(runs), figures_of(map(crews.run_trial, crew)))
 
 
 def test_a_policy_that_sees_what_is_not_measured_is_refused(tmp_path):
@@ -344,11 +344,11 @@ def test_a_policy_learned_anew_into_the_same_file_is_trained_anew(learned_anew, 
     assert old.key != new.key
     assert (old.policy, same) == (new.policy, as_before)
     with pytest.raises(ValueError, match="no longer what the comparison was planned with"):
-        compare.run_trial(old)
+        crews.run_trial(old)
     with Store(tmp_path / "runs.sqlite") as store:
         for trial in (replace(new, weights=""), same):
-            store.add(replace(compare.run_trial(same), trial=trial))
-        store.add(compare.run_trial(new))
+            store.add(replace(crews.run_trial(same), trial=trial))
+        store.add(crews.run_trial(new))
         (cell,) = compare.collect(store)
     assert len(cell.runs) == 3
 
@@ -356,7 +356,7 @@ def test_a_policy_learned_anew_into_the_same_file_is_trained_anew(learned_anew, 
 def test_trials_without_learned_policies_keep_their_keys():
     (trial,) = compare.plan(["wine-mlp"], ["sgd"], ["constant"], seeds=1).trials
     assert "weights" not in json.loads(trial.to_json())
-    assert compare.weights(Clip(Constant())) == ""
+    assert crews.weights(Clip(Constant())) == ""
 
 
 @pytest.mark.parametrize("name", lineup.LINEUP)

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from surefoot import compare
+from surefoot import compare, crews
 from surefoot.engine import Began, Failed, Finished, Limits, Local, Lost, WorkerDiedError, WorkError, perform
 from surefoot.engine.cluster import Ray, _join
 from surefoot.runs import Store
@@ -92,7 +92,7 @@ def crew_after(marker, trials):
     """Wait for a file, and train then."""
     while not marker.exists():
         time.sleep(0.05)
-    return compare.run_crew(trials)
+    return crews.run_crew(trials)
 
 
 def parent_of(where):
@@ -161,8 +161,8 @@ def undisturbed(tmp_path_factory, one_thread):
     """What that comes to without any engine."""
     path = tmp_path_factory.mktemp("undisturbed") / "runs"
     with Store(path) as store:
-        for crew in compare.crews(PLAN.trials):
-            store.add(*compare.run_crew(crew))
+        for crew in crews.crews(PLAN.trials):
+            store.add(*crews.run_crew(crew))
     return figures(path)
 
 
@@ -287,7 +287,7 @@ def test_a_node_that_goes_away_costs_only_what_it_was_at(cluster, engine, tmp_pa
             cluster.remove_node(node, allow_graceful=False)
             is_gone.touch()
 
-    work = perform(engine, partial(crew_after, is_gone), compare.crews(PLAN.trials), preload=NOTHING, tell=watch)
+    work = perform(engine, partial(crew_after, is_gone), crews.crews(PLAN.trials), preload=NOTHING, tell=watch)
     with Store(tmp_path / "runs") as store:
         for crew, runs in work:
             store.add(*runs)

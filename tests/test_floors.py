@@ -26,7 +26,7 @@ FLOORS = {
     ),
     3: "engine learn",
     4: (
-        "loss_log tensorboard_log replay contest course insight cards catalogue lineup compare curves pictures "
+        "loss_log tensorboard_log replay contest course insight cards catalogue lineup crews compare curves pictures "
         "appended report tables terminal event_log standing telling running verify judge cli __main__"
     ),
 }

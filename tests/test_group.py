@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 import ranked
-from surefoot import Constant, compare, tables
+from surefoot import Constant, compare, crews, tables
 from surefoot.backtracking import Backtracking
 from surefoot.catalogue import problem
 from surefoot.engine import Limits, Local, Lost, WorkerDiedError, WorkError, on_ranks, perform
@@ -122,11 +122,11 @@ PLAN = partial(compare.plan, ["wine-mlp"], ["sgd"], ["greedy"], seeds=1, steps=2
 @pytest.fixture(scope="module")
 def run():
     """A trial of two ranks."""
-    return compare.run_trial(*PLAN(ranks=2).trials)
+    return crews.run_trial(*PLAN(ranks=2).trials)
 
 
 def test_a_trial_of_two_ranks_is_that_of_one_but_for_rounding(run):
-    alone = compare.run_trial(*PLAN().trials)
+    alone = crews.run_trial(*PLAN().trials)
     assert run.status == "finished"
     np.testing.assert_array_equal(run.rate, alone.rate)
     np.testing.assert_allclose(run.loss, alone.loss, rtol=1e-5)
@@ -158,7 +158,7 @@ class Unwilling:
 
 def test_trials_of_several_ranks_are_alone_and_keep_as_many_processors_busy():
     planned = compare.plan(["digits-mlp"], ["sgd"], ["greedy", "constant"], seeds=3, ranks=2)
-    assert [len(crew) for crew in compare.crews(planned.trials)] == [1] * 6
+    assert [len(crew) for crew in crews.crews(planned.trials)] == [1] * 6
     engine = Unwilling()
     with Store(":memory:") as store, pytest.raises(RuntimeError, match="unwilling"):
         list(compare.execute(planned, store, engine=engine, limits=Limits(retries=1)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from surefoot import compare, keeping, under_way
+from surefoot import compare, crews, keeping, under_way
 from surefoot.contest import blocks
 from surefoot.contest.study import study_of
 from surefoot.engine import Limits, Local, Lost
@@ -39,7 +39,7 @@ def figures_of(runs):
 
 
 def undisturbed(problem):
-    return figures_of(compare.run_crew(planned(problem).trials))
+    return figures_of(crews.run_crew(planned(problem).trials))
 
 
 def noted(file, cut, trials, folder):
@@ -57,8 +57,12 @@ def noted(file, cut, trials, folder):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kind, "step", step)
-        patched.setattr(under_way, "Keeper", partial(keeping.Keeper, seconds=0.0, share=1.0))
-        return compare.run_crew(trials, folder)
+        patched.setattr(under_way, "Keeper", at_every_step)
+        return crews.run_crew(trials, folder)
+
+
+def at_every_step(path, identity, **settings):
+    return keeping.Keeper(path, identity, **{**settings, "seconds": 0.0, "share": 1.0})
 
 
 def pids(file):
@@ -142,7 +146,7 @@ def test_where_no_folder_can_be_made_there_is_none(tmp_path):
 
 def test_a_worker_on_a_machine_without_the_folder_trains_as_ever(tmp_path):
     trials = planned("wine-mlp").trials
-    assert figures_of(compare.run_crew(trials, tmp_path / "elsewhere")) == undisturbed("wine-mlp")
+    assert figures_of(crews.run_crew(trials, tmp_path / "elsewhere")) == undisturbed("wine-mlp")
     assert not list(tmp_path.iterdir())
 
 
@@ -152,7 +156,7 @@ def test_a_block_of_the_contest_that_was_cut_gives_the_rows_of_one_that_was_not(
     block = next(block for block in study.missing(lambda _: {}) if block.stacks)
     wanted = {rival.name: (rival, run) for rival, run in block.runs}  # One of each rival.
     block = block._replace(problem=replace(block.problem, steps=STEPS), stacks=stacks, runs=tuple(wanted.values()))
-    monkeypatch.setattr(under_way, "Keeper", partial(keeping.Keeper, seconds=0.0, share=1.0))
+    monkeypatch.setattr(under_way, "Keeper", at_every_step)
     place, drive = blocks.Place(tmp_path, "this"), blocks.drive
 
     def cut(*given, **named):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot import Learned, under_way
 from surefoot.appended import JournalError
-from surefoot.compare import PRELOAD, versions
+from surefoot.compare import versions
 from surefoot.contest import blocks, optimizers
 from surefoot.contest.blocks import Block
 from surefoot.contest.cells import FULL, QUICK, Grid, Plan
 from surefoot.contest.rivals import pick
 from surefoot.contest.rows import FOLDER, CellName, Rows, definitions
 from surefoot.contest.tasks import load
+from surefoot.crews import PRELOAD
 from surefoot.engine import WorkError, perform
 from surefoot.nmf import Factorisation
 
