@@ -33,6 +33,7 @@ from surefoot.learn.keep import CARD, KeepError
 from surefoot.learn.score import reference, score
 from surefoot.learn.selection import select, turn
 from surefoot.learn.training import after_round, kept_in
+from surefoot.networks import network
 
 pytest.importorskip("stable_baselines3")
 
@@ -154,6 +155,19 @@ def test_a_training_goes_on_as_if_it_had_never_stopped(undisturbed, tmp_path, cu
     assert (tmp_path / "round-4.safetensors").read_bytes() == undisturbed[1]
     assert training.record.curve == undisturbed[0].record.curve
     assert sorted(path.name for path in tmp_path.iterdir()) == ["round-4.safetensors", CARD]
+
+
+def test_what_fleets_of_networks_do_once_in_a_process_is_not_seen_in_a_training():
+    def about():
+        control = Control(Features(window=5), steps=11, first=(1, 2))
+        return Lesson("networks", ((Task(network("wine-mlp").fleet(), control, 11), 3),))
+
+    settings = replace(SMALL, rounds=2, checks=1)
+    in_one_go = train(about(), settings, 0).record.curve
+    kept = kept_in(about(), settings, 0, None)
+    for _ in range(2):
+        kept = after_round(about(), settings, 0, kept)
+    assert kept.curve == in_one_go
 
 
 def test_a_round_leaves_what_was_kept_before_it_as_it_was(undisturbed):

@@ -234,6 +234,14 @@ def test_runs_can_be_pickled_and_go_on_alike():
     assert np.array_equal(expected["loss"], found["loss"])
 
 
+def test_a_fleet_leaves_the_random_numbers_of_others_alone():
+    before = torch.random.get_rng_state()
+    fleet = NetworkFleet(network("digits-mlp"))
+    runs, _ = fleet.step(fleet.init([0, 1]), [0.1, 0.1])
+    fleet.held_out(fleet.restart(runs, [0], [2]))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_step_leaves_the_processor_as_it_was():
     assert np.float32(1e-30) * np.float32(1e-10) > 0.0
     run(made("mlp").fleet(), np.full(3, 0.1), 1)

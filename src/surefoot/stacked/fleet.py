@@ -26,6 +26,8 @@ from surefoot.stacked.watch import watched
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from torch import nn
+
     from surefoot.networks import Network, Training
 
 _LARGEST_RATE = 1e30
@@ -194,7 +196,7 @@ class NetworkFleet(OfProblem):
 
     @cached_property
     def _engine(self) -> engines.Engine:
-        return engines.engine(self.network.model(), self.engine)
+        return engines.engine(self._pattern(), self.engine)
 
     @cached_property
     def _learn(self) -> Callable[[engines.Block, Tensor, Tensor], Tensor]:
@@ -202,8 +204,13 @@ class NetworkFleet(OfProblem):
 
     @cached_property
     def _layouts(self) -> tuple[Layout, Layout]:
-        model = self.network.model()
+        model = self._pattern()
         return Layout.of(model.named_parameters()), Layout.of(model.named_buffers())
+
+    def _pattern(self) -> nn.Module:
+        """A network whose numbers are of no account. It takes none of the random ones that somebody else is going to draw."""
+        with torch.random.fork_rng(devices=[]):
+            return self.network.model()
 
     @cached_property
     def _tables(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

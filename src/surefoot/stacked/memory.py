@@ -50,7 +50,8 @@ def per_run(fleet: NetworkFleet) -> PerRun:
         return tensor
 
     own = {parameter.untyped_storage().data_ptr() for parameter in run.model.parameters()}
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    # As everywhere here, nobody else's random numbers are used up: a module may draw some.
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         run.model(torch.from_numpy(fleet.network.data().train_x[: run.batches.size]))
     between = sum(size for pointer, size in saved.items() if pointer not in own)
     times = 3 if any(isinstance(module, nn.Conv2d) for module in run.model.modules()) else 1
