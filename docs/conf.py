@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     # Other projects have pages of their own, which a build without a network cannot look up.
     (
         r"py:.*",
-        r"(AutoresetMode|Box|NDArray|Path|VecEnv|BrokenProcessPool|DistributedDataParallel|Optimizer|ProcessGroup|Tensor|(collections|concurrent|jax|nn|np|numpy|optax|optim|os|pathlib|pl|torch|types)\..*)",
+        r"(AutoresetMode|Box|NDArray|Path|VecEnv|VectorEnv|BrokenProcessPool|DistributedDataParallel|Optimizer|ProcessGroup|Tensor|(collections|concurrent|jax|nn|np|numpy|optax|optim|os|pathlib|pl|torch|types)\..*)",
     ),
     # Type variables are described by the text around them.
     (r"py:class", r"(surefoot\.[\w.]+\.)?([RSTU]|A_contra)"),

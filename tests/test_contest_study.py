@@ -249,11 +249,11 @@ def test_a_study_stops_with_the_block_that_is_finished_when_its_time_is_up(tmp_p
     assert told[0][1] > 0
 
 
-def fails_under_sgd(block):
+def fails_under_sgd(block, place):
     """Stands in for training a block."""
     if block.cell.optimizer == "sgd":
         raise RuntimeError("there is something wrong with sgd")
-    return blocks.run(block)
+    return blocks.run(block, place)
 
 
 def test_a_block_that_fails_costs_its_own_runs_and_those_that_wait_for_them(tmp_path, monkeypatch):

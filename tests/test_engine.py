@@ -154,9 +154,9 @@ def test_an_item_that_takes_too_long_is_given_up():
 
 
 def test_an_item_that_takes_too_much_memory_is_given_up():
-    with pytest.raises(WorkError, match="bytes of memory, and may take 200,000,000$") as error:
-        done(large, [1000, 400_000_000], limits=Limits(memory=200_000_000))
-    assert [failure.item for failure in error.value.failures] == [400_000_000]
+    with pytest.raises(WorkError, match="bytes of memory, and may take 1,200,000,000$") as error:
+        done(large, [1000, 1_600_000_000], limits=Limits(memory=1_200_000_000))
+    assert [failure.item for failure in error.value.failures] == [1_600_000_000]
 
 
 def test_a_worker_that_gives_no_sign_of_life_is_replaced(tmp_path):

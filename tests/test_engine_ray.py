@@ -371,3 +371,9 @@ def test_an_item_is_begun_again_when_a_process_died_that_it_needed(engine, tmp_p
     results, _, events = done(engine, partial(without_company, tmp_path), range(4))
     assert sorted(results) == [0, 1, 2, 3]
     assert [event.why for event in events if isinstance(event, Lost)] == ["because rank 1 of 2 was killed"]
+
+
+def test_print_stays_what_it_was(engine):
+    bars = pytest.importorskip("ray.experimental.tqdm_ray")
+    bars.instance()
+    assert print is bars._print

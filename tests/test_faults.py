@@ -23,7 +23,7 @@ from surefoot.runs import Store, StoreError
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills and mounts as Linux does")]
 
 FULL = os.environ.get("SUREFOOT_FAULTS") == "full"
-WORKER_KILLS, DRIVER_KILLS, SEEDS = (50, 10, 150) if FULL else (6, 2, 12)
+WORKER_KILLS, DRIVER_KILLS, SEEDS = (50, 10, 150) if FULL else (6, 2, 16)
 PROGRAM = Path(small_study.__file__)
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -83,7 +83,7 @@ def test_workers_that_are_killed_change_nothing(tmp_path, undisturbed):
     reader.start()
     killed, chance = 0, random.Random(0)
     while process.poll() is None and killed < WORKER_KILLS:
-        time.sleep(chance.uniform(0.05, 0.5))
+        time.sleep(chance.uniform(0.05, 0.25))
         if workers := workers_of(process):
             chance.choice(workers).kill()
             killed += 1

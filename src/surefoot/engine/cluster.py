@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TQDM_PATCH_PRINT": "0",  # Others ask whether `print` is still what it was.
 }
 
 
@@ -123,7 +124,11 @@ def _ray() -> Any:
     """
     try:
         with _environment(_QUIET):
-            return import_module("ray")
+            ray = import_module("ray")
+            with suppress(ImportError, AttributeError):
+                # This puts a function of its own in the place of `print`, unless it is made where the settings forbid it.
+                import_module("ray.experimental.tqdm_ray").instance()
+            return ray
     except ModuleNotFoundError as error:
         raise WorkError('the engine ray needs Ray; run: pip install "surefoot[ray]"') from error
 

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from surefoot.engine.cluster_work import AT_ONCE, LONG, Orders, too_long, work_on
+from surefoot.engine.cluster_work import AT_ONCE, LONG, Orders, kill, too_long, work_on
 from surefoot.engine.pace import Pace
 from surefoot.engine.protocol import Began, Failed, Finished, Lost, WorkError
 from surefoot.engine.worker import DIED, WRONG, sentence
@@ -40,6 +40,7 @@ class Flight:
         items: Its items, by number, in their order.
         note: Where its worker writes which item went over a limit.
         place: Its worker; nothing before it has begun.
+        node: Where that is.
         began: When that was.
         over: Why it was ended from here.
     """
@@ -48,6 +49,7 @@ class Flight:
     items: dict[int, Any]
     note: bytes
     place: str = ""
+    node: str = ""
     began: float = 0.0
     over: str = ""
 
@@ -170,8 +172,12 @@ class RayPool(Generic[T]):
         """End a worker that has not ended by itself what takes too long, as it cannot if it is stopped."""
         limit = self._limits.seconds
         if limit is not None and flight.place and monotonic() - flight.began > limit + LONG + GRACE and not flight.over:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
             flight.over = too_long(limit)
-            self._ray.cancel(flight.stream, force=True)
+            # Not by `ray.cancel`, which asks the worker: one that is stopped does not listen.
+            there = NodeAffinitySchedulingStrategy(flight.node, soft=False)
+            self._ray.remote(kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(flight.place)
 
     def _heard(self, flight: Flight) -> list[Event]:
         """What the worker of a batch said."""
@@ -188,8 +194,8 @@ class RayPool(Generic[T]):
         except (StopIteration, self._ray.exceptions.RayError) as error:
             return self._crashed(flight, self._cause(error))
         if not flight.place:
-            flight.place, flight.began = said, monotonic()
-            return [Began(next(iter(flight.items.values())), said)]
+            (flight.place, flight.node), flight.began = said, monotonic()
+            return [Began(next(iter(flight.items.values())), flight.place)]
         return self._done(flight, said)
 
     def _done(self, flight: Flight, ends: Sequence[tuple[Any, ...]]) -> list[Event]:

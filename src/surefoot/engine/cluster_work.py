@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
@@ -48,7 +49,7 @@ class Orders(NamedTuple):
 
 
 def work_on(orders: bytes, batch: Sequence[bytes], leave_note: Callable[[int, str], None]) -> Iterator[Any]:
-    """Yield who works here, once that is settled; then, together, what came of the items, less those there was no time for.
+    """Yield who works here and on which node, once that is settled; then, together, what came of the items it had time for.
 
     Args:
         orders: The pickled orders.
@@ -56,7 +57,8 @@ def work_on(orders: bytes, batch: Sequence[bytes], leave_note: Callable[[int, st
         leave_note: Told of the item that goes over a limit, and how, before the process ends for it.
     """
     function, limits = _settled(orders)
-    yield f"{socket.gethostname()}:{os.getpid()}"
+    ray: Any = import_module("ray")
+    yield f"{socket.gethostname()}:{os.getpid()}", ray.get_runtime_context().get_node_id()
     began = monotonic()
     ends: list[tuple[Any, ...]] = []
     with Watch(limits, leave_note) as watch:
@@ -140,6 +142,12 @@ class Watch:
             return too_large(taken, limits.memory)
         is_late = limits.seconds is not None and monotonic() - began > limits.seconds
         return too_long(limits.seconds) if is_late else ""
+
+
+def kill(worker: str) -> None:
+    """End another worker of the same node, which may be stopped or stuck; it is named as `work_on` named it."""
+    with suppress(ProcessLookupError):
+        os.kill(int(worker.rpartition(":")[2]), signal.SIGKILL)
 
 
 def too_large(taken: int, limit: int) -> str:

@@ -122,8 +122,7 @@ class Hand:
         """What came of it, in each task.
 
         Raises:
-            WorkError: An exception was raised there.
-            WorkerDiedError: Too many workers died.
+            WorkError: An exception was raised there, or too many workers died.
         """
         while True:
             assert self._actor is not None
@@ -156,7 +155,7 @@ class Hand:
             self._deaths += 1
             if self._deaths > self._helpers.retries:
                 often = f"an environment worker died {self._deaths} times in a round, at last"
-                raise WorkerDiedError(f"{often}: {error} (is there memory enough?)") from error
+                raise WorkError(f"{often}: {error} (is there memory enough?)") from error
             try:
                 self._actor = self._helpers.begin(self._dealt)
                 self._actor.ask("replay", self._seeds, self._actions)
