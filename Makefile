@@ -17,8 +17,8 @@ test: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@# One thread each: the processes would only wait for each other's.
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	@# One thread each: the processes would only wait for each other's. In the order of the files, so that long ones do not come last.
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/dev.stamp
 	@$(VENV)/bin/sphinx-build -n -W -q docs docs/_build

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surefoot import Constant, Cosine, Exponential, Greedy, Hypergradient, InverseTime, Linear, Step
-from surefoot.engine import Local, perform
+from surefoot.engine import perform
 from surefoot.nmf import Factorisation, Matrices
+from surefoot.running import ENGINES, Running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,8 +228,10 @@ def fill(engine: Engine) -> None:
 def main() -> None:
     """Fill in the rows."""
     parser = argparse.ArgumentParser(description="Tune and judge schedules on noisy factorisations.")
+    parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument("--workers", type=int, default=0, help="processes, one thread each; 0 for one per core")
-    with Local(parser.parse_args().workers) as engine:
+    told = parser.parse_args()
+    with Running(kind=told.engine, workers=told.workers).engine() as engine:
         fill(engine)
 
 

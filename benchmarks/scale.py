@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from surefoot.engine import Local, perform
+from surefoot.engine import perform
+from surefoot.running import ENGINES, Running
 from surefoot.runs import Run, Store, Trial
 
 if TYPE_CHECKING:
@@ -119,22 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--rows", type=int, default=100, help="steps of each run")
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--engine", choices=["local", "ray"], default="local")
+    parser.add_argument("--engine", choices=ENGINES, default="local")
+    parser.add_argument("--workers", type=int, default=0, help="processes, one thread each; 0 for one per core")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     told = parser.parse_args()
-    found = measure(_engine(told.engine, told.workers), told.trials, told.rows)
+    found = measure(Running(kind=told.engine, workers=told.workers).engine(), told.trials, told.rows)
     if told.write:
         kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({**kept, told.engine: found}, indent=1) + "\n")
-
-
-def _engine(name: str, workers: int) -> Engine:
-    if name == "local":
-        return Local(workers)
-    from surefoot.engine.cluster import Ray
-
-    return Ray(workers=workers)
 
 
 if __name__ == "__main__":

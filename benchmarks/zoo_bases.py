@@ -25,8 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from surefoot import WarmupStableDecay, compare, zoo
-from surefoot.engine import Local, perform
+from surefoot.engine import perform
 from surefoot.loop import train
+from surefoot.running import ENGINES, Running
 from surefoot.verify.journal import Journal
 from surefoot.zoo.bases import BASES
 
@@ -113,10 +114,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="problems; all if none is named")
     parser.add_argument("--write", action="store_true", help=f"write {FILE.name}")
+    parser.add_argument("--engine", choices=ENGINES, default="local")
     parser.add_argument("--workers", type=int, default=0, help="processes, one thread each; 0 for one per core")
     told = parser.parse_args()
     every = list(problems())
-    with Local(told.workers) as engine:
+    with Running(kind=told.engine, workers=told.workers).engine() as engine:
         found = fill(engine, [name for name in every if not told.names or name in told.names])
     if told.write:
         bases = BASES | {name: row["rate"] for name, row in found.items()}

@@ -80,10 +80,10 @@ def doubled_in_place(values):
 
 
 def share_of_gpu(folder, number):
-    """Wait for three others, and tell which GPU was given."""
+    """Wait for another one, and tell which GPU was given."""
     (folder / str(number)).touch()
     until = time.monotonic() + 20
-    while len(list(folder.iterdir())) < 4 and time.monotonic() < until:
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
         time.sleep(0.02)
     return os.environ["CUDA_VISIBLE_DEVICES"], len(list(folder.iterdir()))
 
@@ -120,9 +120,9 @@ class Counter:
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A node with, by its own account, four processors and a GPU."""
+    """A node with, by its own account, two processors and a GPU."""
     utils = pytest.importorskip("ray.cluster_utils")
-    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
+    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
     yield made
     made.shutdown()
 
@@ -222,10 +222,10 @@ def test_what_takes_too_much_memory_fails_at_once(engine):
     assert why[0].endswith("bytes of memory, and may take 800,000,000")
 
 
-def test_four_items_share_a_gpu(engine, tmp_path):
-    needs = Limits(gpus=0.25)
-    results, _, _ = done(engine, partial(share_of_gpu, tmp_path), range(4), limits=needs)
-    assert set(results.values()) == {("0", 4)}
+def test_two_items_share_a_gpu(engine, tmp_path):
+    needs = Limits(gpus=0.5)
+    results, _, _ = done(engine, partial(share_of_gpu, tmp_path), range(2), limits=needs)
+    assert set(results.values()) == {("0", 2)}
 
 
 def test_more_than_any_node_has_is_refused(engine):
@@ -239,7 +239,7 @@ def test_work_can_be_done_within_work(engine):
 
 def test_closing_ends_what_is_under_way(engine):
     began = time.monotonic()
-    work = perform(engine, asleep, [0.1, *[60.0 + each for each in range(6)]], preload=NOTHING)
+    work = perform(engine, asleep, [0.1, *[60.0 + each for each in range(3)]], preload=NOTHING)
     with closing(work):
         next(work)
     assert time.monotonic() - began < 20

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from surefoot import catalogue, checks, lineup, spec, stats, under_way
 from surefoot.crews import PRELOAD, crews, keeper_of, problem_of, run_crew, signals, weights
-from surefoot.engine import Limits, perform
+from surefoot.engine import TRAINING, Limits, perform
+from surefoot.recipes import RECIPES
 from surefoot.runs import Run, Store, Trial
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def execute(
     limits = replace(limits, cpus=max([limits.cpus, *(trial.ranks for trial in plan.trials)]))
     with nullcontext() if store.path == ":memory:" else under_way.beside(store.path) as folder:
         train = partial(run_crew, folder=folder)
-        work = perform(engine, train, missing, limits=limits, preload=PRELOAD, tell=tell, on_interrupt=on_interrupt)
+        needed = (*TRAINING, *PRELOAD) if any(trial.problem in RECIPES for trial in plan.trials) else PRELOAD
+        work = perform(engine, train, missing, limits=limits, preload=needed, tell=tell, on_interrupt=on_interrupt)
         with closing(work) as finished:
             for together, runs in finished:
                 store.add(*runs)

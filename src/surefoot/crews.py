@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from surefoot.policy import Policy
     from surefoot.problems import Problem
 
-PRELOAD = (*TRAINING, "sklearn.datasets")
-"""What takes long to import, and is needed by trials."""
+PRELOAD = ("surefoot.nmf", "sklearn.datasets")
+"""What takes long to import, and is needed by trials; networks need `surefoot.engine.TRAINING` as well."""
 TOGETHER = {"digits-mlp": 16, "breast-cancer-mlp": 16, "wine-mlp": 16, "digits-cnn": 8}
 """How many runs of a problem are trained as one fleet, measured on one core of a CPU against one run after another.
 
@@ -53,7 +53,9 @@ def run_trial(trial: Trial, folder: Path | None = None) -> Run:
     if trial.ranks == 1:
         return _trained(trial, folder)[0]
     # The networks of the catalogue live on CPUs, whatever else there is.
-    run: Run = on_ranks(_on_a_rank, trial, folder, count=trial.ranks, backend="gloo", same=itemgetter(1), preload=PRELOAD)[0]
+    run: Run = on_ranks(
+        _on_a_rank, trial, folder, count=trial.ranks, backend="gloo", same=itemgetter(1), preload=(*TRAINING, *PRELOAD)
+    )[0]
     return run
 
 

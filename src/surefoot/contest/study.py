@@ -20,7 +20,7 @@ from surefoot.contest.rivals import pick
 from surefoot.contest.rows import FOLDER, CellName, Rows, definitions
 from surefoot.contest.tasks import load
 from surefoot.crews import PRELOAD
-from surefoot.engine import WorkError, perform
+from surefoot.engine import TRAINING, WorkError, perform
 from surefoot.nmf import Factorisation
 
 if TYPE_CHECKING:
@@ -170,7 +170,9 @@ def carry_out(
         while waiting := _without(failures, study.missing(rows.of)):
             if is_over():
                 return True
-            work = perform(engine, train, waiting, limits=limits, preload=PRELOAD, tell=on_event, on_interrupt=on_interrupt)
+            work = perform(
+                engine, train, waiting, limits=limits, preload=(*TRAINING, *PRELOAD), tell=on_event, on_interrupt=on_interrupt
+            )
             try:
                 with closing(work) as finished:
                     for (block, made), left in zip(finished, reversed(range(len(waiting))), strict=False):
