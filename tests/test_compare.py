@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from policy_files import made
-from surefoot import Clip, Constant, Greedy, Warmup, compare, crews, learned, lineup, spec
+from surefoot import Clip, Constant, Greedy, Warmup, catalogue, compare, crews, learned, lineup, spec
 from surefoot.engine import Local
 from surefoot.runs import Store
 
@@ -390,3 +390,18 @@ def test_what_is_not_in_the_lineup_is_called_what_it_calls_itself():
 def test_data_that_is_no_policy_is_refused(data, message):
     with pytest.raises(ValueError, match=message):
         spec.from_dict(data)
+
+
+@pytest.mark.parametrize("name", catalogue.PROBLEMS)
+def test_a_plan_knows_of_a_problem_what_it_says_itself(name):
+    for optimizer in catalogue.PROBLEMS[name].bases:
+        made = catalogue.problem(name, optimizer)
+        (trial,) = compare.plan([name], [optimizer], ["constant"], seeds=1).trials
+        assert (trial.base, trial.steps, trial.revision) == (made.base, made.steps, made.revision)
+
+
+def test_planning_a_comparison_imports_no_framework():
+    plan = "compare.plan(['digits-cnn'], ['sgd'], ['greedy'], seeds=1)"
+    code = f"import sys; from surefoot import compare; {plan}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surefoot import catalogue, checks, lineup, spec, stats, under_way
 from surefoot.crews import PRELOAD, crews, keeper_of, problem_of, run_crew, signals, weights
 from surefoot.engine import TRAINING, Limits, perform
-from surefoot.recipes import RECIPES
+from surefoot.recipes import RECIPES, pick
 from surefoot.runs import Run, Store, Trial
 
 if TYPE_CHECKING:
@@ -83,14 +83,16 @@ def plan(
     cells, made_with = {}, versions()
     for problem in problems:
         for optimizer in optimizers:
-            made = problem_of(problem, optimizer, ranks=ranks)
-            base, budget = rate or made.base, steps or made.steps
+            recipe = pick(catalogue.PROBLEMS, problem, optimizer)
+            if ranks > 1:
+                problem_of(problem, optimizer, ranks=ranks)  # It may refuse.
+            base, budget = rate or recipe.bases[optimizer], steps or recipe.steps
             entered = {label: lineup.enter(label, budget) for label in policies}
             _check_signals(problem, entered)
             cells[problem, optimizer] = {
                 label: [Trial(*about, seed, made_with, weights(policy), ranks) for seed in range(seeds)]
                 for label, policy in entered.items()
-                for about in [(problem, made.revision, optimizer, spec.to_dict(policy), base, budget, EVALUATIONS)]
+                for about in [(problem, recipe.revision, optimizer, spec.to_dict(policy), base, budget, EVALUATIONS)]
             }
     return Plan(cells)
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_PRELOADED: set[str] = set()
+"""What servers of this process were asked to import so far."""
+
+
 def context(preload: Sequence[str] = ()) -> Any:
     """How processes are started here: forked from a server that has imported the modules, so that this is not done for each.
 
@@ -22,7 +26,12 @@ def context(preload: Sequence[str] = ()) -> Any:
     """
     methods = multiprocessing.get_all_start_methods()
     made: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    made.set_forkserver_preload(list(preload))
+    if not set(preload) <= _PRELOADED:
+        _PRELOADED.update(preload)
+        # A server that runs imports nothing more, so that each of its processes would. Where none is left, another may come.
+        if made.get_start_method() == "forkserver" and not multiprocessing.active_children():
+            import_module("multiprocessing.forkserver")._forkserver._stop()  # noqa: SLF001 - as CPython's own tests do
+    made.set_forkserver_preload(sorted(_PRELOADED))
     return made
 
 
