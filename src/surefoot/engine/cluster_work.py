@@ -12,7 +12,7 @@ import traceback
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from surefoot.engine.protocol import WorkerDiedError
@@ -30,6 +30,8 @@ AT_ONCE = 1.0
 LONG = 2 * AT_ONCE
 """Seconds after which a batch is handed back with what is left of it: its items take longer than those before did."""
 _GLANCE = 0.2
+_UNDER_WAY = 0.05
+"""Seconds in which the driver hears who works here, before an item may stop this process as a whole."""
 
 
 class Orders(NamedTuple):
@@ -59,6 +61,8 @@ def work_on(orders: bytes, batch: Sequence[bytes], leave_note: Callable[[int, st
     function, limits = _settled(orders)
     ray: Any = import_module("ray")
     yield f"{socket.gethostname()}:{os.getpid()}", ray.get_runtime_context().get_node_id()
+    if limits.seconds is not None:
+        sleep(_UNDER_WAY)
     began = monotonic()
     ends: list[tuple[Any, ...]] = []
     with Watch(limits, leave_note) as watch:

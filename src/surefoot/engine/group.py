@@ -25,9 +25,6 @@ GRACE = 0.5
 PATIENCE = 10.0
 """Seconds that a rank may take to leave its group before it is killed: by then, all of them have answered."""
 
-_BROUGHT = "torch._dynamo"
-"""What `DistributedDataParallel` imports when it is made, which takes two seconds: the server may do it once for all ranks."""
-
 
 def on_ranks(
     function: Callable[..., Any],
@@ -102,7 +99,7 @@ class _Rank:
 
     def __init__(self, work: _Work, number: int) -> None:
         self.name = f"rank {number} of {work.size}"
-        made = context((*work.preload, _BROUGHT))
+        made = context(work.preload)
         self.line, end = made.Pipe()
         self.process = made.Process(target=_be, args=(work, number, end), daemon=False)
         try:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 A_contra = TypeVar("A_contra", contravariant=True)
 
-TRAINING = ("surefoot.networks", "surefoot.stacked")
-"""Modules that bring PyTorch along."""
+TRAINING = ("surefoot.networks", "surefoot.stacked", "torch._dynamo")
+"""Modules that bring PyTorch along, the last of which its first optimizer would import, in more than a second."""
 
 
 @dataclass(frozen=True)
