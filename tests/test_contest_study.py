@@ -1,6 +1,7 @@
 """The comparison: its plan, its rows, a quick look at all of it, and the page."""
 
 import json
+import time
 from dataclasses import replace
 from math import inf, isnan, nan
 
@@ -243,10 +244,16 @@ def test_a_study_that_was_stopped_goes_on(tmp_path):
 
 
 def test_a_study_stops_with_the_block_that_is_finished_when_its_time_is_up(tmp_path):
-    study, told = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine", "greedy"]), []
-    assert carry_out(tmp_path, study, engine=Local(1), seconds=0.5, tell=lambda *each: told.append(each)) is True
-    assert len(told) == 1
-    assert told[0][1] > 0
+    study, told, began = study_of(quick=True, tasks=["modules-told-apart"], rivals=["cosine", "greedy"]), [], time.monotonic()
+
+    def tell(_block, left, _rows):
+        told.append((time.monotonic() - began, left))
+
+    assert carry_out(tmp_path, study, engine=Local(1), seconds=0.3, tell=tell) is True
+    *before, (last, left) = told
+    assert all(seconds < 0.35 for seconds, _ in before)
+    assert last > 0.29
+    assert left > 0
 
 
 def fails_under_sgd(block, place):
